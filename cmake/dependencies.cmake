@@ -1,0 +1,39 @@
+# Every library the project uses, as an imported target.
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(oniguruma REQUIRED IMPORTED_TARGET oniguruma)
+pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
+
+if(ADAMOE_BUILD_SERVER)
+  find_package(Protobuf REQUIRED)
+  find_package(gRPC REQUIRED CONFIG)
+  find_package(prometheus-cpp REQUIRED CONFIG)
+  set(GOOGLEAPIS_PROTOS "${ADAMOE_DEPS_DIR}/protos")
+  if(NOT EXISTS "${GOOGLEAPIS_PROTOS}/google/rpc/error_details.proto")
+    message(FATAL_ERROR "google/rpc/error_details.proto is not in ${GOOGLEAPIS_PROTOS}: run deploy/install_deps.sh")
+  endif()
+endif()
+
+# LibTorch from the PyPI wheel, used as two libraries. Its include folder holds protobuf headers of its own, so it
+# comes after every other one (-idirafter).
+if(ADAMOE_BUILD_TRAIN)
+  set(TORCH_ROOT "${ADAMOE_DEPS_DIR}/libtorch/torch" CACHE PATH "The torch folder of a site-packages")
+  if(NOT EXISTS "${TORCH_ROOT}/lib/libtorch_cpu.so")
+    message(FATAL_ERROR "libtorch_cpu.so is not in ${TORCH_ROOT}/lib: run deploy/install_deps.sh, "
+                        "or configure with -DADAMOE_BUILD_TRAIN=OFF")
+  endif()
+  add_library(torch_cpu INTERFACE)
+  target_compile_options(torch_cpu INTERFACE
+    -idirafter "${TORCH_ROOT}/include" -idirafter "${TORCH_ROOT}/include/torch/csrc/api/include")
+  target_link_libraries(torch_cpu INTERFACE "${TORCH_ROOT}/lib/libtorch_cpu.so" "${TORCH_ROOT}/lib/libc10.so")
+  target_link_options(torch_cpu INTERFACE "-Wl,-rpath,${TORCH_ROOT}/lib"
+    "-Wl,-rpath-link,${TORCH_ROOT}/../nvidia/cu13/lib" "-Wl,-rpath-link,${TORCH_ROOT}/../nvidia/cuda_cupti/lib")
+endif()
+
+if(ADAMOE_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+  find_package(benchmark REQUIRED)
+endif()

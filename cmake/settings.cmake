@@ -1,0 +1,23 @@
+# Language, build types, warnings and the compiler cache.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_SANITIZE "-O1 -g1 -fno-omit-frame-pointer")
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CCACHE}")
+endif()
+
+if(ADAMOE_SANITIZE)
+  add_compile_options(-fsanitize=${ADAMOE_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${ADAMOE_SANITIZE})
+endif()
+
+# Every target of ours is built with these; generated code is not.
+set(ADAMOE_WARNINGS -Wall -Wextra -Werror)

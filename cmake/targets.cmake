@@ -1,0 +1,31 @@
+# One static library per folder, one test binary per tested folder.
+
+# adamoe_library(name SOURCES a.cc b.cc DEPS c d)
+function(adamoe_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_include_directories(${name} PUBLIC "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${ADAMOE_WARNINGS})
+  target_link_libraries(${name} PUBLIC ${arg_DEPS})
+endfunction()
+
+# adamoe_binary(name SOURCES a.cc DEPS c d)
+function(adamoe_binary name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${ADAMOE_WARNINGS})
+  target_link_libraries(${name} PRIVATE ${arg_DEPS})
+endfunction()
+
+# adamoe_test(name SOURCES a_test.cc DEPS c d [LABEL unit]): a GoogleTest binary.
+function(adamoe_test name)
+  cmake_parse_arguments(arg "" "LABEL" "SOURCES;DEPS" ${ARGN})
+  if(NOT arg_LABEL)
+    set(arg_LABEL unit)
+  endif()
+  adamoe_binary(${name} SOURCES ${arg_SOURCES} DEPS ${arg_DEPS} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE ADAMOE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT 300)
+endfunction()

@@ -1,0 +1,43 @@
+// Element types of tensors in checkpoints and caches. All functions are pure and thread-safe.
+#ifndef ADAMOE_SERVER_BASE_DTYPE_H_
+#define ADAMOE_SERVER_BASE_DTYPE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace adamoe {
+
+enum class DType : uint8_t { kBFloat16, kFloat16, kFloat32 };
+
+// Bytes of one element.
+constexpr size_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
+
+// "bfloat16", "float16" or "float32".
+constexpr const char* Name(DType dtype) {
+  return dtype == DType::kBFloat16 ? "bfloat16" : dtype == DType::kFloat16 ? "float16" : "float32";
+}
+
+// The value of a bfloat16 given by its bits.
+inline float FloatFromBf16(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof(value));
+  return value;
+}
+
+// The bits of the bfloat16 nearest to `value`, ties to even. NaN stays NaN.
+inline uint16_t Bf16FromFloat(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  bits += 0x7fffu + ((bits >> 16) & 1u);
+  return static_cast<uint16_t>(bits >> 16);
+}
+
+// The value of an IEEE half given by its bits.
+float FloatFromF16(uint16_t bits);
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_BASE_DTYPE_H_

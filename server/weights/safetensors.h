@@ -1,0 +1,52 @@
+// One .safetensors file, mapped read-only: an 8-byte little-endian header length, a JSON header, then the data
+// (https://github.com/huggingface/safetensors, "Format"). The file is outside input: every size and offset is checked.
+// Immutable after opening; thread-safe. The views it hands out live as long as it does.
+#ifndef ADAMOE_SERVER_WEIGHTS_SAFETENSORS_H_
+#define ADAMOE_SERVER_WEIGHTS_SAFETENSORS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/base/dtype.h"
+
+namespace adamoe {
+
+struct SafetensorsEntry {
+  DType dtype = DType::kFloat32;
+  std::vector<int64_t> shape;
+  const void* data = nullptr;
+  size_t num_bytes = 0;
+};
+
+class SafetensorsFile {
+ public:
+  // Maps and checks `path`. INVALID_ARGUMENT names the file, the tensor and what was expected; NOT_FOUND when the file
+  // cannot be opened.
+  static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
+  ~SafetensorsFile();
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  // By name. Tensors of a type other than bf16, fp16 and fp32 are listed in unsupported() (name -> type) instead.
+  const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& unsupported() const { return unsupported_; }
+
+ private:
+  SafetensorsFile() = default;
+
+  std::string path_;
+  void* mapping_ = nullptr;
+  size_t mapping_size_ = 0;
+  std::map<std::string, SafetensorsEntry> entries_;
+  std::map<std::string, std::string> unsupported_;
+};
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_WEIGHTS_SAFETENSORS_H_
