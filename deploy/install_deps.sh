@@ -13,12 +13,12 @@ set -euo pipefail
 DEPS_DIR="${ADAMOE_DEPS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/adamoe}"
 
 BUILD_PACKAGES=(
-  g++ make cmake ninja-build ccache pkg-config git ca-certificates python3 python3-pip python3-venv
+  g++ make cmake ninja-build ccache pkg-config git ca-certificates curl python3 python3-pip python3-venv
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev prometheus-cpp-dev
   nlohmann-json3-dev libspdlog-dev libonig-dev libutf8proc-dev zlib1g-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
-TEST_PACKAGES=(clang-format curl)
+TEST_PACKAGES=(clang-format)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)

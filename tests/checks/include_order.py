@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Fails on an #include that goes against the order of the folders.
+
+The table says what each folder may include; everything it does not say is refused. Headers of the standard library and
+of other projects are not looked at, but for two rules: protobuf and gRPC stay in rpc/, client/ and main; torch stays in
+train/ and the tests.
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+MAY_INCLUDE = {
+    "server/base": [],
+    "server/request": ["server/base"],
+    "server/queue": ["server/request", "server/base"],
+    "server/kv_cache": ["server/request", "server/base"],
+    "server/kernels": ["server/base"],
+    "server/weights": ["server/base"],
+    "server/tokenizer": ["server/base"],
+    "server/metrics": ["server/request", "server/base"],
+    "server/scheduler": ["server/kv_cache/block_pool", "server/request", "server/base"],
+    "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
+    "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
+                        "server/request", "server/base"],
+    "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/request", "server/base", "proto"],
+    "client": ["proto"],
+    "train": ["server/weights", "server/tokenizer", "server/base"],
+}
+GENERATED = ("adamoe/v1/", "google/rpc/")  # what proto/ makes
+FOREIGN = {
+    r"(grpc|google/protobuf|google/rpc|adamoe/v1)": ("server/rpc", "server/main", "client", "tests"),
+    r"(torch|ATen|c10)": ("train", "tests"),
+    r"prometheus": ("server/metrics", "server/main", "tests"),
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
+
+
+def folder_of(path):
+    """The longest folder of the table that holds `path`, or None (main, tests: free to include anything)."""
+    matches = [folder for folder in MAY_INCLUDE if path.startswith(folder + "/")]
+    return max(matches, key=len, default=None)
+
+
+def check(path):
+    errors = []
+    folder = folder_of(path)
+    for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        included = match.group(1)
+        for pattern, allowed in FOREIGN.items():
+            if re.match(pattern + r"[/_+.]", included) and not path.startswith(allowed):
+                errors.append(f"{path}:{number}: {included} belongs to {', '.join(allowed)}")
+        if folder is None:
+            continue
+        target = "proto/" if included.startswith(GENERATED) else included
+        if target.startswith(("server/", "client/", "train/", "tests/", "proto/")) and not target.startswith(folder + "/"):
+            if not any(target.startswith(prefix) for prefix in MAY_INCLUDE[folder]):
+                errors.append(f"{path}:{number}: {folder} may not include {included}")
+    return errors
+
+
+def main():
+    sources = [p.relative_to(ROOT).as_posix() for top in ("server", "client", "train", "tests")
+               for p in sorted((ROOT / top).rglob("*")) if p.suffix in (".h", ".cc", ".cu", ".cuh")]
+    errors = [error for path in sources for error in check(path)]
+    print("\n".join(errors) or f"{len(sources)} files include in order")
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
