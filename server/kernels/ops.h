@@ -86,6 +86,9 @@ class Ops {
   // y = x W^T. x: [num_tokens, w.cols]; y: [num_tokens, w.rows].
   virtual void Linear(const Matrix& w, const float* x, int32_t num_tokens, float* y) = 0;
 
+  // As Linear, but in float32 throughout whatever the precision: for the router, whose picks are discrete.
+  virtual void LinearFloat32(const Matrix& w, const float* x, int32_t num_tokens, float* y) = 0;
+
   // y += x. Both [n].
   virtual void Add(const float* x, int64_t n, float* y) = 0;
 
