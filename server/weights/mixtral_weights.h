@@ -1,7 +1,9 @@
-// A loaded checkpoint folder: config and every tensor of a Mixtral or AdaMoE model, mapped from its files.
+// A loaded checkpoint folder: config and every tensor of a Mixtral or AdaMoE model, mapped from its
+// files.
 //
-// Forms accepted: plain Mixtral; AdaMoE merged (block_sparse_moe.gate2.weight present); either with a PEFT adapter
-// folder of AdaMoE's official training merged in at load, in float32. Immutable after loading; thread-safe.
+// Forms accepted: plain Mixtral; AdaMoE merged (block_sparse_moe.gate2.weight present); either with
+// a PEFT adapter folder of AdaMoE's official training merged in at load, in float32. Immutable
+// after loading; thread-safe.
 #ifndef ADAMOE_SERVER_WEIGHTS_MIXTRAL_WEIGHTS_H_
 #define ADAMOE_SERVER_WEIGHTS_MIXTRAL_WEIGHTS_H_
 
@@ -13,15 +15,9 @@
 #include "absl/status/statusor.h"
 #include "server/base/dtype.h"
 #include "server/weights/model_config.h"
+#include "server/weights/tensor_view.h"
 
 namespace adamoe {
-
-// A tensor in host memory that someone else owns (a mapped file or a merged buffer).
-struct TensorView {
-  const void* data = nullptr;  // aligned to its element type
-  DType dtype = DType::kFloat32;
-  std::vector<int64_t> shape;
-};
 
 struct MixtralLayerWeights {
   TensorView input_norm;      // [hidden]
@@ -41,7 +37,7 @@ struct MixtralLayerWeights {
 };
 
 struct MixtralWeights {
-  ModelConfig config;  // with m, and k as overridden
+  ModelConfig config;       // with m, and k as overridden
   TensorView embed_tokens;  // [vocab, hidden]
   TensorView norm;          // [hidden]
   TensorView lm_head;       // [vocab, hidden]; embed_tokens when tied
@@ -55,9 +51,17 @@ struct LoadOptions {
   int32_t experts_per_token = 0;  // k; 0: as config.json says
 };
 
-// Loads a folder. Any error names the file, the tensor or key, and what was expected. Tensors the model does not know are
-// listed in one logged warning.
+// Loads a folder. Any error names the file, the tensor or key, and what was expected. Tensors the
+// model does not know are listed in one logged warning.
 absl::StatusOr<MixtralWeights> LoadMixtral(const LoadOptions& options);
+
+// What was loaded, for logs and GetModelInfo.
+struct WeightsSummary {
+  uint64_t num_parameters = 0;  // tied embeddings once
+  uint64_t num_bytes = 0;
+  DType expert_dtype = DType::kFloat32;  // of the first expert: the bulk of the model
+};
+WeightsSummary Summarize(const MixtralWeights& weights);
 
 }  // namespace adamoe
 
