@@ -1,0 +1,148 @@
+// The matrix product: dot products of a tile of weight rows with a tile of tokens, held in
+// registers along k.
+//
+// An output is one vector of partial sums, fed in order of k, whose lanes are added in a fixed
+// order at the end. Which tile it falls in changes what shares the loads, never its own operations:
+// one token alone gives the same bits as a batch. Included only by kernels_<isa>.cc (see
+// simd_inl.h).
+#ifndef ADAMOE_SERVER_KERNELS_CPU_DOT_INL_H_
+#define ADAMOE_SERVER_KERNELS_CPU_DOT_INL_H_
+
+#include "server/kernels/cpu/kernel_table.h"
+#include "server/kernels/cpu/simd_inl.h"
+
+namespace adamoe {
+namespace {
+
+// Tokens of a tile, and rows beside them: as many sums as registers allow, enough of them to hide
+// the latency.
+#if defined(__AVX512F__)
+constexpr int kTileTokens = 6;
+constexpr int RowsBeside(int tokens) { return tokens <= 2 ? 8 : 4; }
+#else
+constexpr int kTileTokens = 3;
+constexpr int RowsBeside(int) { return 4; }
+#endif
+
+// Products in float32 of rows of type W with rows of float32.
+template <class W>
+struct WidenedDot {
+  using WElement = typename W::Element;
+  using XElement = float;
+  static constexpr int kStep = kLanes;
+  static ADAMOE_INLINE F ReadW(const WElement* p) { return W::Read(p); }
+  static ADAMOE_INLINE F ReadWFirst(const WElement* p, int64_t n) { return W::ReadFirst(p, n); }
+  static ADAMOE_INLINE F ReadX(const float* p) { return Load(p); }
+  static ADAMOE_INLINE F ReadXFirst(const float* p, int64_t n) { return LoadFirst<F>(p, n); }
+  static ADAMOE_INLINE F Accumulate(F w, F x, F sum) { return Fma(w, x, sum); }
+};
+
+#if defined(__AVX512BF16__)
+// Pairs of bfloat16 products, added in float32 by the processor.
+struct Bf16Dot {
+  using WElement = uint16_t;
+  using XElement = uint16_t;
+  static constexpr int kStep = 32;
+  static ADAMOE_INLINE __m512i ReadW(const uint16_t* p) { return _mm512_loadu_si512(p); }
+  static ADAMOE_INLINE __m512i ReadWFirst(const uint16_t* p, int64_t n) {
+    return _mm512_maskz_loadu_epi16((1u << n) - 1u, p);
+  }
+  static ADAMOE_INLINE __m512i ReadX(const uint16_t* p) { return ReadW(p); }
+  static ADAMOE_INLINE __m512i ReadXFirst(const uint16_t* p, int64_t n) { return ReadWFirst(p, n); }
+  static ADAMOE_INLINE F Accumulate(__m512i w, __m512i x, F sum) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(w), reinterpret_cast<__m512bh>(x));
+  }
+};
+#endif
+
+// One tile: R rows from `w` on, T tokens.
+template <class D, int R, int T>
+void Tile(const typename D::WElement* w, const DotArgs& args, const void* const* x, float* y) {
+  using XElement = typename D::XElement;
+  F sum[T][R] = {};
+  const int64_t stride = args.w_stride;
+  int64_t k = 0;
+  for (; k + D::kStep <= args.cols; k += D::kStep) {
+    decltype(D::ReadW(w)) wk[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) wk[r] = D::ReadW(w + r * stride + k);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      const auto xk = D::ReadX(static_cast<const XElement*>(x[t]) + k);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sum[t][r] = D::Accumulate(wk[r], xk, sum[t][r]);
+    }
+  }
+  if (k < args.cols) {
+    const int64_t n = args.cols - k;
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      const auto xk = D::ReadXFirst(static_cast<const XElement*>(x[t]) + k, n);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        sum[t][r] = D::Accumulate(D::ReadWFirst(w + r * stride + k, n), xk, sum[t][r]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    float* row = y + t * args.y_stride;
+    if constexpr (R % 4 == 0) {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r += 4) {
+        StoreAs(Sum4(sum[t][r], sum[t][r + 1], sum[t][r + 2], sum[t][r + 3]), row + r);
+      }
+    } else {
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) row[r] = Sum(sum[t][r]);
+    }
+  }
+}
+
+// All rows with T tokens from token t on.
+template <class D, int T>
+void TokenTile(const DotArgs& args, int64_t t) {
+  constexpr int kRows = RowsBeside(T);
+  const auto* w = static_cast<const typename D::WElement*>(args.w);
+  float* y = args.y + t * args.y_stride;
+  int64_t r = 0;
+  for (; r + kRows <= args.rows; r += kRows)
+    Tile<D, kRows, T>(w + r * args.w_stride, args, args.x + t, y + r);
+  for (; r < args.rows; ++r) Tile<D, 1, T>(w + r * args.w_stride, args, args.x + t, y + r);
+}
+
+template <class D, int T>
+void TokenTileOf(const DotArgs& args, int64_t t, int64_t n) {
+  if (n == T) {
+    TokenTile<D, T>(args, t);
+  } else if constexpr (T > 1) {
+    TokenTileOf<D, T - 1>(args, t, n);
+  }
+}
+
+// Tiles of nearly equal width.
+template <class D>
+void DotAll(const DotArgs& args) {
+  const int64_t num_tiles = (args.tokens + kTileTokens - 1) / kTileTokens;
+  for (int64_t i = 0; i < num_tiles; ++i) {
+    const int64_t begin = args.tokens * i / num_tiles;
+    const int64_t end = args.tokens * (i + 1) / num_tiles;
+    TokenTileOf<D, kTileTokens>(args, begin, end - begin);
+  }
+}
+
+void Dot(const DotArgs& args) {
+  switch (args.w_dtype) {
+    case DType::kFloat32:
+      return DotAll<WidenedDot<F32Row>>(args);
+    case DType::kBFloat16:
+      return DotAll<WidenedDot<Bf16Row>>(args);
+    case DType::kFloat16:
+      return DotAll<WidenedDot<F16Row>>(args);
+  }
+}
+
+}  // namespace
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_KERNELS_CPU_DOT_INL_H_

@@ -1,0 +1,180 @@
+// Two loops over all threads, whatever the number of experts. The first runs over pieces (expert,
+// rows of w1 and w3, rows of the batch) and leaves silu(w1 x) * w3 x; the second over columns of
+// the output, each piece adding the experts in ascending order to columns that no other piece
+// touches. Tokens are not gathered: the kernels take a pointer to each row of x.
+#include "server/kernels/cpu/experts.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+namespace adamoe {
+namespace {
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A piece of the first loop: rows [row, row_end) of w1 and w3 for batch rows [first, last) of an
+// expert.
+struct HiddenPiece {
+  int32_t expert;
+  int64_t row, row_end;
+  int64_t first, last;
+};
+
+class ExpertRun {
+ public:
+  ExpertRun(const CpuContext& context, const ExpertWeights* experts, const Routing& routing,
+            const float* x, int64_t num_tokens)
+      : context_(context),
+        experts_(experts),
+        routing_(routing),
+        num_experts_(static_cast<int32_t>(routing.expert_begin.size()) - 1),
+        hidden_size_(experts[0].w2.rows),
+        intermediate_size_(experts[0].w1.rows),
+        input_(context, x, num_tokens, hidden_size_) {}
+
+  // Fills hidden_: what w2 is multiplied with, per batch row.
+  void ComputeHidden() {
+    hidden_.reset(new float[routing_.row_token.size() * intermediate_size_]);
+    const std::vector<HiddenPiece> pieces = CutHidden();
+    PrepareInputs();
+    if (pieces.empty()) return;
+    const HiddenPiece& piece = pieces.front();
+    const int64_t macs =
+        2 * hidden_size_ * (piece.row_end - piece.row) * (piece.last - piece.first);
+    const int64_t num_pieces = static_cast<int64_t>(pieces.size());
+    context_.pool->ParallelFor(num_pieces, GrainFor(num_pieces, macs),
+                               [&](int64_t begin, int64_t end) {
+                                 for (int64_t i = begin; i < end; ++i) RunHidden(pieces[i]);
+                               });
+  }
+
+  // Adds weight * w2 hidden to out, which holds zeros, and counts the rows.
+  void ComputeOutput(float* out, uint8_t* executed) {
+    const int64_t rows = static_cast<int64_t>(routing_.row_token.size());
+    const int64_t width = TilingFor(context_, experts_[0].w2, rows).panel_rows;
+    const int64_t num_pieces = CeilDiv(hidden_size_, width);
+    context_.pool->ParallelFor(num_pieces, GrainFor(num_pieces, width * rows * intermediate_size_),
+                               [&](int64_t begin, int64_t end) {
+                                 for (int64_t i = begin; i < end; ++i) {
+                                   RunOutput(i * width, std::min((i + 1) * width, hidden_size_),
+                                             out, executed);
+                                 }
+                               });
+  }
+
+ private:
+  int64_t NumRows(int32_t expert) const {
+    return routing_.expert_begin[expert + 1] - routing_.expert_begin[expert];
+  }
+
+  InputForm Form(const Matrix& w) const { return FormFor(context_, w.dtype, context_.precision); }
+
+  float* HiddenRow(int64_t row) const { return hidden_.get() + row * intermediate_size_; }
+
+  std::vector<HiddenPiece> CutHidden() const {
+    std::vector<HiddenPiece> pieces;
+    for (int32_t e = 0; e < num_experts_; ++e) {
+      if (NumRows(e) == 0) continue;
+      const ProductTiling tiling = TilingFor(context_, experts_[e].w1, NumRows(e));
+      for (int64_t row = 0; row < intermediate_size_; row += tiling.panel_rows) {
+        const int64_t row_end = std::min(row + tiling.panel_rows, intermediate_size_);
+        for (int64_t b = routing_.expert_begin[e]; b < routing_.expert_begin[e + 1];
+             b += tiling.token_block) {
+          const int64_t last =
+              std::min<int64_t>(b + tiling.token_block, routing_.expert_begin[e + 1]);
+          pieces.push_back({e, row, row_end, b, last});
+        }
+      }
+    }
+    return pieces;
+  }
+
+  void PrepareInputs() {
+    for (int32_t e = 0; e < num_experts_; ++e) {
+      if (NumRows(e) == 0) continue;
+      input_.Prepare(Form(experts_[e].w1));
+      input_.Prepare(Form(experts_[e].w3));
+    }
+  }
+
+  void Project(const Matrix& w, const HiddenPiece& piece, float* y) const {
+    const InputForm form = Form(w);
+    std::vector<const void*> x(piece.last - piece.first);
+    for (int64_t b = piece.first; b < piece.last; ++b) {
+      x[b - piece.first] = input_.rows(form)[routing_.row_token[b]];
+    }
+    MultiplyPanel(context_, w, piece.row, piece.row_end, form, x.data(), piece.last - piece.first,
+                  y, piece.row_end - piece.row);
+  }
+
+  void RunHidden(const HiddenPiece& piece) const {
+    const ExpertWeights& expert = experts_[piece.expert];
+    const int64_t width = piece.row_end - piece.row;
+    const int64_t size = width * (piece.last - piece.first);
+    float* gate = ThreadScratch(Scratch::kGate, size);
+    float* up = ThreadScratch(Scratch::kUp, size);
+    Project(expert.w1, piece, gate);
+    Project(expert.w3, piece, up);
+    context_.kernels->silu_mul(gate, up, size, gate);
+    const InputForm form = Form(expert.w2);
+    for (int64_t b = piece.first; b < piece.last; ++b) {
+      const float* row = gate + (b - piece.first) * width;
+      if (form == InputForm::kPacked) {
+        uint16_t* packed = reinterpret_cast<uint16_t*>(HiddenRow(b));
+        Convert(context_, form, row, width, packed + piece.row);
+      } else if (form == InputForm::kRounded) {
+        Convert(context_, form, row, width, HiddenRow(b) + piece.row);
+      } else {
+        std::copy(row, row + width, HiddenRow(b) + piece.row);
+      }
+    }
+  }
+
+  // Columns [begin, end) of the output, all experts.
+  void RunOutput(int64_t begin, int64_t end, float* out, uint8_t* executed) const {
+    const int64_t width = end - begin;
+    std::vector<const void*> x;
+    for (int32_t e = 0; e < num_experts_; ++e) {
+      const int64_t rows = NumRows(e);
+      if (rows == 0) continue;
+      const int64_t first = routing_.expert_begin[e];
+      x.resize(rows);
+      for (int64_t i = 0; i < rows; ++i) x[i] = HiddenRow(first + i);
+      float* y = ThreadScratch(Scratch::kGate, rows * width);
+      const Matrix& w2 = experts_[e].w2;
+      MultiplyPanel(context_, w2, begin, end, Form(w2), x.data(), rows, y, width);
+      for (int64_t i = 0; i < rows; ++i) {
+        const int64_t token = routing_.row_token[first + i];
+        context_.kernels->add_scaled(routing_.row_weight[first + i], y + i * width, width,
+                                     out + token * hidden_size_ + begin);
+        if (begin == 0) ++executed[token];
+      }
+    }
+  }
+
+  const CpuContext& context_;
+  const ExpertWeights* experts_;
+  const Routing& routing_;
+  const int32_t num_experts_;
+  const int64_t hidden_size_;
+  const int64_t intermediate_size_;
+  ProductInput input_;
+  // [num_rows, intermediate]; a row of bfloat16 fills the first half of its place.
+  std::unique_ptr<float[]> hidden_;
+};
+
+}  // namespace
+
+void RunExperts(const CpuContext& context, const ExpertWeights* experts, const Routing& routing,
+                const float* x, int64_t num_tokens, float* out, uint8_t* executed) {
+  if (num_tokens <= 0) return;
+  const int64_t hidden_size = experts[0].w2.rows;
+  std::fill(out, out + num_tokens * hidden_size, 0.0f);
+  if (routing.row_token.empty()) return;
+  ExpertRun run(context, experts, routing, x, num_tokens);
+  run.ComputeHidden();
+  run.ComputeOutput(out, executed);
+}
+
+}  // namespace adamoe

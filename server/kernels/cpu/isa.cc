@@ -1,0 +1,82 @@
+#include "server/kernels/cpu/isa.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace adamoe {
+namespace {
+
+constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+
+#if defined(__x86_64__)
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+bool HasAvx512Bf16() { return HasAvx512() && __builtin_cpu_supports("avx512bf16"); }
+#else
+bool HasAvx2() { return false; }
+bool HasAvx512() { return false; }
+bool HasAvx512Bf16() { return false; }
+#endif
+
+}  // namespace
+
+const char* Name(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
+  }
+  return "unknown";
+}
+
+bool IsaSupported(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return true;
+    case Isa::kAvx2:
+      return HasAvx2();
+    case Isa::kAvx512:
+      return HasAvx512();
+    case Isa::kAvx512Bf16:
+      return HasAvx512Bf16();
+  }
+  return false;
+}
+
+Isa BestIsa() {
+  Isa best = Isa::kScalar;
+  for (Isa isa : kAll) {
+    if (IsaSupported(isa)) best = isa;
+  }
+  return best;
+}
+
+absl::StatusOr<Isa> ParseIsa(absl::string_view name) {
+  for (Isa isa : kAll) {
+    if (name != Name(isa)) continue;
+    if (IsaSupported(isa)) return isa;
+    return absl::FailedPreconditionError(
+        absl::StrCat("this processor does not run the instruction set ", name));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("unknown instruction set '", name,
+                                                 "': want scalar, avx2, avx512 or avx512bf16"));
+}
+
+Precision FastestPrecision(Isa isa) {
+  return isa == Isa::kAvx512Bf16 ? Precision::kBFloat16 : Precision::kFloat32;
+}
+
+}  // namespace adamoe

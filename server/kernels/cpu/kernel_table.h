@@ -1,0 +1,88 @@
+// What one instruction set provides: plain functions over rows of numbers, without threads or
+// memory of their own. Each table is compiled in its own file with its own target flags.
+//
+// Every result is one fixed chain of operations of its inputs: it does not depend on how many rows
+// or tokens share the call, nor on where a row stands in it.
+#ifndef ADAMOE_SERVER_KERNELS_CPU_KERNEL_TABLE_H_
+#define ADAMOE_SERVER_KERNELS_CPU_KERNEL_TABLE_H_
+
+#include <cstdint>
+
+#include "server/base/dtype.h"
+#include "server/kernels/cpu/isa.h"
+
+namespace adamoe {
+
+// y[t * y_stride + r] = sum over k of w[r * w_stride + k] * x[t][k].
+struct DotArgs {
+  const void* w = nullptr;  // [rows, w_stride], of which [rows, cols] is read
+  DType w_dtype = DType::kFloat32;
+  int64_t w_stride = 0;  // elements
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const void* const* x = nullptr;  // [tokens] rows of [cols]
+  int64_t tokens = 0;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+};
+
+// Attention of a few consecutive tokens of one sequence, for the query heads that share one
+// key/value head.
+struct AttendArgs {
+  const float* q = nullptr;  // [num_tokens, token_stride], at the first of the group's heads
+  float* out = nullptr;      // the same layout
+  int64_t token_stride = 0;  // num_heads * head_dim
+  const int32_t* positions = nullptr;  // [num_tokens]
+  int32_t num_tokens = 0;
+  int32_t group = 0;  // query heads, contiguous
+  int32_t head_dim = 0;
+  const void* keys = nullptr;    // [num_blocks * block_size, slot_stride], at the head
+  const void* values = nullptr;  // the same layout
+  DType dtype = DType::kFloat32;
+  int64_t slot_stride = 0;  // elements
+  int32_t block_size = 0;
+  const int32_t* block_table =
+      nullptr;                 // only blocks that hold keys seen by one of the tokens are looked up
+  int32_t sliding_window = 0;  // 0: none
+  float* scratch = nullptr;    // [AttendScratch(...)]
+};
+
+// Key positions are taken in blocks of so many, counted from position 0.
+constexpr int32_t kKeyBlock = 64;
+
+// Floats of scratch that attend() wants for `rows` = num_tokens * group.
+constexpr int64_t AttendScratch(int64_t rows, int64_t head_dim) {
+  return rows * (kKeyBlock + 3 + (head_dim + 15) / 16 * 16);
+}
+
+struct KernelTable {
+  // x: rows of float32; any w_dtype, widened exactly.
+  void (*dot)(const DotArgs& args);
+  // x: rows of bfloat16; w_dtype bfloat16. Null where the processor has no such product.
+  void (*dot_bf16)(const DotArgs& args);
+  // out[i] = in[i], exactly. in: [n] of `dtype`.
+  void (*widen)(const void* in, DType dtype, int64_t n, float* out);
+  // out[i] = in[i] rounded to bfloat16.
+  void (*narrow)(const float* in, int64_t n, uint16_t* out);
+  // The same, kept as float32. in and out may be the same.
+  void (*round)(const float* in, int64_t n, float* out);
+  // out[i] = silu(gate[i]) * up[i]. out may be gate.
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  // y[i] += scale * x[i].
+  void (*add_scaled)(float scale, const float* x, int64_t n, float* y);
+  // out = x / sqrt(mean(x^2) + eps) * weight. out may be x.
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  void (*attend)(const AttendArgs& args);
+};
+
+extern const KernelTable kScalarKernels;
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAvx512Bf16Kernels;
+
+// REQUIRES: IsaSupported(isa).
+const KernelTable& KernelsFor(Isa isa);
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_KERNELS_CPU_KERNEL_TABLE_H_

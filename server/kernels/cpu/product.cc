@@ -1,0 +1,148 @@
+#include "server/kernels/cpu/product.h"
+
+#include <algorithm>
+
+namespace adamoe {
+namespace {
+
+// A panel's share of a core's second-level cache.
+constexpr int64_t kPanelBytes = 384 << 10;
+// Rows of a panel: multiples of the widest tile.
+constexpr int64_t kRowStep = 8;
+constexpr int64_t kMaxPanelRows = 256;
+// Tokens that share a panel's trip through the cache.
+constexpr int64_t kTokenBlock = 128;
+// From so many tokens on, narrow weights are widened once for all tiles.
+constexpr int64_t kTokensToWiden = 13;
+// Pieces per thread that even out threads of unequal speed.
+constexpr int64_t kPiecesPerThread = 4;
+// Multiply-adds below which another thread costs more than it brings.
+constexpr int64_t kMinMacs = 1 << 16;
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+const uint8_t* RowOf(const Matrix& w, int64_t row) {
+  return static_cast<const uint8_t*>(w.data) + row * w.cols * static_cast<int64_t>(SizeOf(w.dtype));
+}
+
+}  // namespace
+
+float* ThreadScratch(Scratch use, int64_t n) {
+  struct Buffer {
+    std::unique_ptr<float[]> data;
+    int64_t size = 0;
+  };
+  thread_local Buffer buffers[4];
+  Buffer& buffer = buffers[static_cast<int>(use)];
+  if (buffer.size < n) {
+    buffer.data.reset(new float[n]);
+    buffer.size = n;
+  }
+  return buffer.data.get();
+}
+
+InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision) {
+  if (precision == Precision::kFloat32) return InputForm::kAsIs;
+  const bool packed = w_dtype == DType::kBFloat16 && context.kernels->dot_bf16 != nullptr;
+  return packed ? InputForm::kPacked : InputForm::kRounded;
+}
+
+void Convert(const CpuContext& context, InputForm form, const float* x, int64_t n, void* out) {
+  if (form == InputForm::kPacked) {
+    context.kernels->narrow(x, n, static_cast<uint16_t*>(out));
+  } else {
+    context.kernels->round(x, n, static_cast<float*>(out));
+  }
+}
+
+ProductInput::ProductInput(const CpuContext& context, const float* x, int64_t num_rows,
+                           int64_t cols)
+    : context_(context), x_(x), num_rows_(num_rows), cols_(cols) {}
+
+void ProductInput::Prepare(InputForm form) {
+  Form& out = forms_[static_cast<int>(form)];
+  if (!out.rows.empty()) return;
+  const uint8_t* base = reinterpret_cast<const uint8_t*>(x_);
+  const int64_t row_bytes = cols_ * SizeOf(form);
+  if (form != InputForm::kAsIs) {
+    out.memory.reset(new uint8_t[num_rows_ * row_bytes]);
+    base = out.memory.get();
+    context_.pool->ParallelFor(num_rows_, GrainFor(num_rows_, cols_),
+                               [&](int64_t begin, int64_t end) {
+                                 Convert(context_, form, x_ + begin * cols_, (end - begin) * cols_,
+                                         out.memory.get() + begin * row_bytes);
+                               });
+  }
+  out.rows.resize(num_rows_);
+  for (int64_t i = 0; i < num_rows_; ++i) out.rows[i] = base + i * row_bytes;
+}
+
+ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t tokens) {
+  ProductTiling tiling;
+  tiling.token_block =
+      CeilDiv(std::max<int64_t>(tokens, 1), CeilDiv(std::max<int64_t>(tokens, 1), kTokenBlock));
+  const int64_t fitting = kPanelBytes / std::max<int64_t>(w.cols * 4, 1);
+  const int64_t pieces = kPiecesPerThread * context.pool->num_threads();
+  const int64_t sharing = w.rows * CeilDiv(tokens, tiling.token_block) / pieces;
+  const int64_t rows = std::min({fitting, sharing, kMaxPanelRows});
+  tiling.panel_rows = std::max(rows / kRowStep * kRowStep, kRowStep);
+  const int64_t panels = CeilDiv(w.rows, tiling.panel_rows);
+  if (panels < pieces) {
+    const int64_t blocks =
+        std::min(CeilDiv(pieces, std::max<int64_t>(panels, 1)), CeilDiv(tokens, kTokensToWiden));
+    tiling.token_block =
+        std::min(tiling.token_block, CeilDiv(tokens, std::max<int64_t>(blocks, 1)));
+  }
+  return tiling;
+}
+
+int64_t GrainFor(int64_t num_pieces, int64_t macs) {
+  return std::clamp<int64_t>(kMinMacs / std::max<int64_t>(macs, 1), 1,
+                             std::max<int64_t>(num_pieces, 1));
+}
+
+void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, int64_t end,
+                   InputForm form, const void* const* x, int64_t tokens, float* y,
+                   int64_t y_stride) {
+  DotArgs args{.w = RowOf(w, begin),
+               .w_dtype = w.dtype,
+               .w_stride = w.cols,
+               .rows = end - begin,
+               .cols = w.cols,
+               .x = x,
+               .tokens = tokens,
+               .y = y,
+               .y_stride = y_stride};
+  if (form == InputForm::kPacked) return context.kernels->dot_bf16(args);
+  if (w.dtype != DType::kFloat32 && tokens >= kTokensToWiden) {
+    float* panel = ThreadScratch(Scratch::kPanel, args.rows * args.cols);
+    context.kernels->widen(args.w, w.dtype, args.rows * args.cols, panel);
+    args.w = panel;
+    args.w_dtype = DType::kFloat32;
+  }
+  context.kernels->dot(args);
+}
+
+void Multiply(const CpuContext& context, Precision precision, const Matrix& w, const float* x,
+              int64_t tokens, float* y) {
+  if (tokens <= 0 || w.rows <= 0) return;
+  const InputForm form = FormFor(context, w.dtype, precision);
+  ProductInput input(context, x, tokens, w.cols);
+  input.Prepare(form);
+  const ProductTiling tiling = TilingFor(context, w, tokens);
+  const int64_t num_blocks = CeilDiv(tokens, tiling.token_block);
+  const int64_t num_pieces = num_blocks * CeilDiv(w.rows, tiling.panel_rows);
+  const int64_t macs = tiling.panel_rows * tiling.token_block * w.cols;
+  context.pool->ParallelFor(
+      num_pieces, GrainFor(num_pieces, macs), [&](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; ++i) {
+          const int64_t row = i / num_blocks * tiling.panel_rows;
+          const int64_t token = i % num_blocks * tiling.token_block;
+          MultiplyPanel(context, w, row, std::min(row + tiling.panel_rows, w.rows), form,
+                        input.rows(form) + token, std::min(tiling.token_block, tokens - token),
+                        y + token * w.rows + row, w.rows);
+        }
+      });
+}
+
+}  // namespace adamoe

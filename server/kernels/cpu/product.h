@@ -1,0 +1,94 @@
+// Products of weight rows with rows of activations: how the inputs are prepared and the work is
+// cut, on top of one instruction set's dot kernels. Linear and Experts share it.
+#ifndef ADAMOE_SERVER_KERNELS_CPU_PRODUCT_H_
+#define ADAMOE_SERVER_KERNELS_CPU_PRODUCT_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "server/base/thread_pool.h"
+#include "server/kernels/cpu/kernel_table.h"
+#include "server/kernels/ops.h"
+
+namespace adamoe {
+
+// What a CpuOps hands to its parts. Immutable.
+struct CpuContext {
+  ThreadPool* pool;
+  const KernelTable* kernels;
+  Precision precision;
+};
+
+// Memory for `n` elements that is reused and never cleared, one per thread and element type; valid
+// until the same thread asks again with the same `use`.
+enum class Scratch { kPanel, kGate, kUp, kAttend };
+float* ThreadScratch(Scratch use, int64_t n);
+
+// The form of the activations a matrix is multiplied with.
+enum class InputForm : uint8_t {
+  kAsIs,     // float32
+  kRounded,  // float32 holding bfloat16 values
+  kPacked    // bfloat16
+};
+
+InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision);
+
+// Bytes of one element.
+constexpr int64_t SizeOf(InputForm form) { return form == InputForm::kPacked ? 2 : 4; }
+
+// Writes `n` activations in a form (not kAsIs); out may be x for kRounded.
+void Convert(const CpuContext& context, InputForm form, const float* x, int64_t n, void* out);
+
+// Rows of activations in every form that was asked for.
+class ProductInput {
+ public:
+  // x: [num_rows, cols]; must outlive this when used as it is.
+  ProductInput(const CpuContext& context, const float* x, int64_t num_rows, int64_t cols);
+
+  // Makes the form available. Not thread-safe.
+  void Prepare(InputForm form);
+
+  // The start of each row, [num_rows]. REQUIRES: prepared.
+  const void* const* rows(InputForm form) const {
+    return forms_[static_cast<int>(form)].rows.data();
+  }
+
+ private:
+  struct Form {
+    std::vector<const void*> rows;
+    std::unique_ptr<uint8_t[]> memory;  // null for kAsIs
+  };
+
+  const CpuContext& context_;
+  const float* x_;
+  int64_t num_rows_;
+  int64_t cols_;
+  Form forms_[3];
+};
+
+// How a product is cut into pieces of work: panels of rows that stay in a core's cache, times
+// blocks of tokens.
+struct ProductTiling {
+  int64_t panel_rows;
+  int64_t token_block;
+};
+
+ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t tokens);
+
+// Pieces to hand to a thread at a time, so that each is worth handing over. `macs`: multiply-adds
+// of one piece.
+int64_t GrainFor(int64_t num_pieces, int64_t macs);
+
+// y[t * y_stride + r - begin] for rows [begin, end) of w and `tokens` rows x in `form`.
+void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, int64_t end,
+                   InputForm form, const void* const* x, int64_t tokens, float* y,
+                   int64_t y_stride);
+
+// y = x W^T over all threads.
+void Multiply(const CpuContext& context, Precision precision, const Matrix& w, const float* x,
+              int64_t tokens, float* y);
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_KERNELS_CPU_PRODUCT_H_
