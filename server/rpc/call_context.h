@@ -1,0 +1,22 @@
+// What every call of the service works with. Nothing is owned; all of it outlives the gRPC server
+// and is thread-safe.
+#ifndef ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
+#define ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
+
+#include "server/metrics/server_metrics.h"
+#include "server/queue/request_queue.h"
+#include "server/rpc/served_model.h"
+#include "server/tokenizer/tokenizer.h"
+
+namespace adamoe {
+
+struct CallContext {
+  const ServedModel* model = nullptr;
+  const Tokenizer* tokenizer = nullptr;
+  RequestQueue* queue = nullptr;
+  ServerMetrics* metrics = nullptr;
+};
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_RPC_CALL_CONTEXT_H_

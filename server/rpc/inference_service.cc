@@ -1,0 +1,145 @@
+#include "server/rpc/inference_service.h"
+
+#include <adamoe/v1/inference.grpc.pb.h>
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/status_macros.h"
+#include "server/rpc/generate_call.h"
+#include "server/rpc/grpc_codec.h"
+#include "server/rpc/request_errors.h"
+#include "server/rpc/score_call.h"
+
+namespace adamoe {
+namespace {
+
+using grpc::ByteBuffer;
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
+using grpc::ServerWriteReactor;
+
+using WithGenerate = v1::Inference::WithRawCallbackMethod_Generate<v1::Inference::Service>;
+using WithScore = v1::Inference::WithRawCallbackMethod_Score<WithGenerate>;
+using WithTokenize = v1::Inference::WithRawCallbackMethod_Tokenize<WithScore>;
+using WithDetokenize = v1::Inference::WithRawCallbackMethod_Detokenize<WithTokenize>;
+using WithGetModelInfo = v1::Inference::WithRawCallbackMethod_GetModelInfo<WithDetokenize>;
+using RawService = v1::Inference::WithRawCallbackMethod_GetLoad<WithGetModelInfo>;
+
+class InferenceService final : public RawService {
+ public:
+  explicit InferenceService(const CallContext& context) : context_(context) {}
+
+  ServerWriteReactor<ByteBuffer>* Generate(CallbackServerContext* server_context,
+                                           const ByteBuffer* request) override {
+    return StartGenerate(context_, server_context, *request);
+  }
+  ServerUnaryReactor* Score(CallbackServerContext* server_context, const ByteBuffer* request,
+                            ByteBuffer* response) override {
+    return StartScore(context_, server_context, *request, response);
+  }
+  ServerUnaryReactor* Tokenize(CallbackServerContext* server_context, const ByteBuffer* request,
+                               ByteBuffer* response) override {
+    return Answer(&InferenceService::DoTokenize, server_context, request, response);
+  }
+  ServerUnaryReactor* Detokenize(CallbackServerContext* server_context, const ByteBuffer* request,
+                                 ByteBuffer* response) override {
+    return Answer(&InferenceService::DoDetokenize, server_context, request, response);
+  }
+  ServerUnaryReactor* GetModelInfo(CallbackServerContext* server_context, const ByteBuffer* request,
+                                   ByteBuffer* response) override {
+    return Answer(&InferenceService::DoGetModelInfo, server_context, request, response);
+  }
+  ServerUnaryReactor* GetLoad(CallbackServerContext* server_context, const ByteBuffer* request,
+                              ByteBuffer* response) override {
+    return Answer(&InferenceService::DoGetLoad, server_context, request, response);
+  }
+
+ private:
+  // Answers a unary call at once.
+  template <typename Request, typename Response>
+  ServerUnaryReactor* Answer(absl::Status (InferenceService::*method)(const Request&, Response*)
+                                 const,
+                             CallbackServerContext* server_context, const ByteBuffer* request,
+                             ByteBuffer* response) const {
+    Request request_proto;
+    Response response_proto;
+    absl::Status status = ParseRequest(*request, &request_proto);
+    if (status.ok()) status = (this->*method)(request_proto, &response_proto);
+    if (status.ok()) *response = ToByteBuffer(response_proto);
+    ServerUnaryReactor* reactor = server_context->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(status));
+    return reactor;
+  }
+
+  absl::Status DoTokenize(const v1::TokenizeRequest& request,
+                          v1::TokenizeResponse* response) const {
+    EncodeOptions options;
+    options.add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
+    const auto ids = context_.tokenizer->Encode(request.text(), options);
+    if (!ids.ok()) return FieldError("text", ids.status());
+    response->mutable_ids()->Add(ids->begin(), ids->end());
+    return absl::OkStatus();
+  }
+
+  absl::Status DoDetokenize(const v1::DetokenizeRequest& request,
+                            v1::DetokenizeResponse* response) const {
+    const uint32_t vocab_size = context_.model->vocab_size;
+    for (int i = 0; i < request.ids_size(); ++i) {
+      if (request.ids(i) < vocab_size) continue;
+      return FieldError(
+          absl::StrCat("ids[", i, "]"),
+          absl::StrCat("token id ", request.ids(i), " is not below vocab_size ", vocab_size));
+    }
+    // A model may have more ids than its tokenizer: they stand for no text.
+    std::vector<int32_t> ids;
+    for (const uint32_t id : request.ids()) {
+      if (id < static_cast<uint32_t>(context_.tokenizer->vocab_size())) ids.push_back(id);
+    }
+    const auto text = context_.tokenizer->Decode(ids);
+    if (!text.ok()) return FieldError("ids", text.status());
+    response->set_text(*text);
+    return absl::OkStatus();
+  }
+
+  absl::Status DoGetModelInfo(const v1::GetModelInfoRequest&,
+                              v1::GetModelInfoResponse* response) const {
+    const ServedModel& model = *context_.model;
+    response->set_model_name(model.name);
+    response->set_architecture(model.architecture);
+    response->set_vocab_size(model.vocab_size);
+    response->set_num_layers(model.num_layers);
+    response->set_num_experts(model.num_experts);
+    response->set_num_null_experts(model.num_null_experts);
+    response->set_experts_per_token(model.experts_per_token);
+    response->set_max_context_tokens(model.max_context_tokens);
+    response->set_weight_dtype(model.weight_dtype);
+    response->set_activation_dtype(model.activation_dtype);
+    response->set_device(model.device);
+    response->set_server_version(model.server_version);
+    return absl::OkStatus();
+  }
+
+  absl::Status DoGetLoad(const v1::GetLoadRequest&, v1::GetLoadResponse* response) const {
+    const LoadReport load = context_.metrics->load();
+    // The queue knows of requests that came after the executor's last report.
+    response->set_waiting_requests(static_cast<uint32_t>(context_.queue->num_waiting()));
+    response->set_running_requests(load.num_running);
+    response->set_kv_blocks_total(load.num_blocks);
+    response->set_kv_blocks_free(load.num_free_blocks);
+    const LoadWindow::Means recent = context_.metrics->recent();
+    response->set_tokens_per_second(recent.tokens_per_second);
+    response->set_experts_per_token(recent.experts_per_token);
+    return absl::OkStatus();
+  }
+
+  const CallContext context_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeInferenceService(const CallContext& context) {
+  return std::make_unique<InferenceService>(context);
+}
+
+}  // namespace adamoe

@@ -1,0 +1,45 @@
+#include "server/rpc/request_errors.h"
+
+#include <google/rpc/error_details.pb.h>
+
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+
+namespace adamoe {
+namespace {
+
+// The key is the type's URL, as google.protobuf.Any wants it.
+void Attach(const google::protobuf::Message& detail, absl::Status& status) {
+  status.SetPayload(absl::StrCat("type.googleapis.com/", detail.GetTypeName()),
+                    absl::Cord(detail.SerializeAsString()));
+}
+
+}  // namespace
+
+absl::Status FieldError(absl::string_view field, absl::string_view problem) {
+  absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", problem));
+  google::rpc::BadRequest detail;
+  auto* violation = detail.add_field_violations();
+  violation->set_field(std::string(field));
+  violation->set_description(std::string(problem));
+  Attach(detail, status);
+  return status;
+}
+
+absl::Status FieldError(absl::string_view field, const absl::Status& status) {
+  if (!absl::IsInvalidArgument(status) && !absl::IsOutOfRange(status)) return status;
+  return FieldError(field, status.message());
+}
+
+absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
+  google::rpc::RetryInfo detail;
+  detail.mutable_retry_delay()->set_seconds(absl::ToInt64Seconds(delay));
+  detail.mutable_retry_delay()->set_nanos(static_cast<int32_t>(
+      (delay - absl::Seconds(absl::ToInt64Seconds(delay))) / absl::Nanoseconds(1)));
+  Attach(detail, status);
+  return status;
+}
+
+}  // namespace adamoe

@@ -1,0 +1,25 @@
+// Errors that tell a client what to change: an absl::Status whose payload is the google.rpc detail
+// that grpc_codec.h puts on the wire. Pure functions.
+#ifndef ADAMOE_SERVER_RPC_REQUEST_ERRORS_H_
+#define ADAMOE_SERVER_RPC_REQUEST_ERRORS_H_
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace adamoe {
+
+// INVALID_ARGUMENT "field: problem", with a BadRequest detail. `field` is a path as in
+// "sampling.stop[2]"; `problem` says the value and what is allowed. Both must be UTF-8.
+absl::Status FieldError(absl::string_view field, absl::string_view problem);
+
+// `status`, which came of `field`, as a FieldError where it is INVALID_ARGUMENT or OUT_OF_RANGE;
+// else as it is.
+absl::Status FieldError(absl::string_view field, const absl::Status& status);
+
+// The same status with a RetryInfo detail.
+absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_RPC_REQUEST_ERRORS_H_

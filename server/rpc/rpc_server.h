@@ -1,0 +1,55 @@
+// The gRPC server: the inference service, health (grpc.health.v1, for "" and adamoe.v1.Inference)
+// and reflection on one address. Thread-safe.
+#ifndef ADAMOE_SERVER_RPC_RPC_SERVER_H_
+#define ADAMOE_SERVER_RPC_RPC_SERVER_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/rpc/call_context.h"
+
+namespace adamoe {
+
+class RpcServer {
+ public:
+  struct Options {
+    std::string address;  // "HOST:PORT"; port 0: any free one
+    // When the executor last went round. Health turns NOT_SERVING when that is longer ago than
+    // `max_stall`.
+    std::function<absl::Time()> last_progress;
+    absl::Duration max_stall = absl::Seconds(60);
+    absl::Duration health_period = absl::Seconds(1);  // how often it is looked at
+  };
+
+  // Serves at once, and reports SERVING. UNAVAILABLE when the address cannot be had. What `context`
+  // points at must outlive the server.
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(const Options& options,
+                                                          const CallContext& context);
+  // Shuts down at once.
+  ~RpcServer();
+  RpcServer(const RpcServer&) = delete;
+  RpcServer& operator=(const RpcServer&) = delete;
+
+  int port() const;
+
+  // Health is NOT_SERVING from now on; calls are still taken.
+  void StopServing();
+
+  // Takes no more calls, and waits for those under way until `timeout` has passed; the rest are
+  // cancelled. Blocks until all have ended, so the executor must still run or have ended every
+  // request.
+  void Shutdown(absl::Duration timeout);
+
+ private:
+  class Core;
+  explicit RpcServer(std::unique_ptr<Core> core);
+
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_RPC_RPC_SERVER_H_

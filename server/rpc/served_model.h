@@ -1,0 +1,34 @@
+// What is served, as requests are checked against it and GetModelInfo reports it. Plain values,
+// fixed at start.
+#ifndef ADAMOE_SERVER_RPC_SERVED_MODEL_H_
+#define ADAMOE_SERVER_RPC_SERVED_MODEL_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/metrics/expert_flops.h"
+
+namespace adamoe {
+
+struct ServedModel {
+  std::string name;          // the folder's last path component
+  std::string architecture;  // as config.json says
+  std::string weight_dtype;
+  std::string activation_dtype;
+  std::string device;  // "cpu" or "cuda"
+  std::string server_version;
+  int32_t vocab_size = 0;
+  int32_t num_layers = 0;
+  int32_t num_experts = 0;              // n
+  int32_t num_null_experts = 0;         // m
+  int32_t experts_per_token = 0;        // k
+  int32_t max_context_tokens = 0;       // prompt and output together
+  int32_t prefix_cache_block_size = 0;  // positions shared at a time; 0: no prefix cache
+  std::vector<int32_t> eos_token_ids;
+  ExpertFlopsRates flops;
+};
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_RPC_SERVED_MODEL_H_
