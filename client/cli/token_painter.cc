@@ -31,23 +31,24 @@ size_t CommonPrefix(absl::string_view a, absl::string_view b) {
 }  // namespace
 
 size_t TokenPainter::NextPiece(absl::string_view text) {
-  // Special tokens have no text, and others have none left.
-  while (!pending_.empty() && pending_.front().text.empty()) pending_.pop_front();
-  if (pending_.empty()) return text.size();
-  Pending& token = pending_.front();
-  experts_ = token.experts;
-  // The first text of a stream may lack the token's leading space.
-  if (token.text[0] == ' ' && text[0] != ' ') token.text.erase(0, 1);
-  const size_t common = CommonPrefix(token.text, text);
-  if (common > 0) {
-    token.text.erase(0, common);
-    return common;
+  while (!pending_.empty()) {
+    Pending& token = pending_.front();
+    experts_ = token.experts;
+    // The first text of a stream may lack the token's leading space.
+    if (absl::StartsWith(token.text, " ") && text[0] != ' ') token.text.erase(0, 1);
+    const size_t common = CommonPrefix(token.text, text);
+    if (common > 0) {
+      token.text.erase(0, common);
+      return common;
+    }
+    if (absl::StartsWith(token.text, kReplacement)) return CharacterOfSeveralTokens(text);
+    pending_.pop_front();  // it has no text, or none left, or text that never came
   }
-  // Either several tokens make up this character, and it goes with the last of them, or this
-  // token's text never came.
-  const bool partial = absl::StartsWith(token.text, kReplacement);
-  if (!partial) pending_.pop_front();
-  while (partial && !pending_.empty() && absl::StartsWith(pending_.front().text, kReplacement)) {
+  return text.size();
+}
+
+size_t TokenPainter::CharacterOfSeveralTokens(absl::string_view text) {
+  while (!pending_.empty() && absl::StartsWith(pending_.front().text, kReplacement)) {
     experts_ = pending_.front().experts;
     pending_.pop_front();
   }
