@@ -1,14 +1,15 @@
-// Where requests wait for the executor: bounded and thread-safe. rpc/ submits and cancels from any thread; the executor
-// thread takes.
+// Where requests wait for the executor: bounded and thread-safe. rpc/ submits and cancels from any
+// thread; the executor thread takes.
 //
-// A request holds a place from Submit until the executor says that it was scheduled or has ended (Release), so the bound
-// counts every request that is not running yet, wherever it waits.
+// A request holds a place from Submit until the executor says that it was scheduled or has ended
+// (Release), so the bound counts every request that is not running yet, wherever it waits.
 #ifndef ADAMOE_SERVER_QUEUE_REQUEST_QUEUE_H_
 #define ADAMOE_SERVER_QUEUE_REQUEST_QUEUE_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -34,8 +35,8 @@ class RequestQueue {
   // `clock` must outlive the queue. REQUIRES: max_queued >= 1.
   RequestQueue(const Clock* clock, size_t max_queued);
 
-  // Takes the request; its sink will get OnFinish. Errors leave the sink untouched: RESOURCE_EXHAUSTED when max_queued
-  // requests wait, UNAVAILABLE after Close.
+  // Takes the request; its sink will get OnFinish. Errors leave the sink untouched:
+  // RESOURCE_EXHAUSTED when max_queued requests wait, UNAVAILABLE after Close.
   absl::StatusOr<RequestTicket> Submit(std::unique_ptr<Request> request) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Asks the executor to end a request with CANCELLED. Without effect on one that has ended.
@@ -48,7 +49,8 @@ class RequestQueue {
   // Requests that hold a place.
   size_t num_waiting() const ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Executor side. Waits until something can be taken, the queue is closed or woken, or `until` has come.
+  // Executor side. Waits until something can be taken, the queue was closed or woken since the last
+  // Await, or `until` has come. The time left until then is read off the clock once, at the start.
   void Await(absl::Time until) ABSL_LOCKS_EXCLUDED(mu_);
   Arrivals Take() ABSL_LOCKS_EXCLUDED(mu_);
   // `count` requests have been scheduled for the first time, or have ended before that.
