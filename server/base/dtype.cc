@@ -3,8 +3,8 @@
 namespace adamoe {
 
 float FloatFromF16(uint16_t bits) {
-  // Shifting exponent and mantissa into place leaves the exponent 112 too small; the multiplication by 2^112 adds
-  // it, and turns subnormal halves into the right normal floats.
+  // Shifting exponent and mantissa into place leaves the exponent 112 too small; the multiplication
+  // by 2^112 adds it, and turns subnormal halves into the right normal floats.
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(bits & 0x7fffu) << 13;
   float scaled;

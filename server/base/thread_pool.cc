@@ -5,8 +5,13 @@
 namespace adamoe {
 namespace {
 
-// How often a waiting thread looks before it sleeps: about 50 microseconds.
-constexpr int kSpins = 2000;
+constexpr int64_t kClosed = int64_t{1} << 32;
+
+// How often a worker looks before it sleeps: about 50 microseconds.
+constexpr int kWorkerSpins = 2000;
+// How often the caller looks before it lets others have its processor: they may be what it waits
+// for.
+constexpr int kCallerSpins = 4000;
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -22,7 +27,7 @@ struct ThreadPool::Loop {
   absl::FunctionRef<void(int64_t, int64_t)> body;
 };
 
-ThreadPool::ThreadPool(int num_threads) {
+ThreadPool::ThreadPool(int num_threads) : gate_(kClosed) {
   for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this] { Work(); });
 }
 
@@ -45,14 +50,22 @@ void ThreadPool::ParallelFor(int64_t n, int64_t grain,
   const Loop loop{n, grain, body};
   loop_ = &loop;
   next_.store(0, std::memory_order_relaxed);
-  num_busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  gate_.fetch_sub(kClosed, std::memory_order_release);
   epoch_.fetch_add(1);
-  {
+  if (num_sleeping_.load() > 0) {
     absl::MutexLock lock(&mu_);
-    if (num_sleeping_ > 0) wake_.SignalAll();
+    wake_.SignalAll();
   }
   RunShare(loop);
-  while (num_busy_.load(std::memory_order_acquire) > 0) Pause();
+  gate_.fetch_add(kClosed, std::memory_order_relaxed);
+  for (int i = 0; gate_.load(std::memory_order_acquire) != kClosed; ++i) {
+    if (i < kCallerSpins) {
+      Pause();
+    } else {
+      std::this_thread::yield();
+      i = kCallerSpins;
+    }
+  }
 }
 
 void ThreadPool::RunShare(const Loop& loop) {
@@ -63,20 +76,26 @@ void ThreadPool::RunShare(const Loop& loop) {
   }
 }
 
+void ThreadPool::Join() {
+  if (gate_.fetch_add(1, std::memory_order_acquire) < kClosed) RunShare(*loop_);
+  gate_.fetch_sub(1, std::memory_order_release);
+}
+
+void ThreadPool::SleepUntilAfter(uint64_t epoch) {
+  absl::MutexLock lock(&mu_);
+  num_sleeping_.fetch_add(1);
+  while (epoch_.load() == epoch && !stopping_.load()) wake_.Wait(&mu_);
+  num_sleeping_.fetch_sub(1);
+}
+
 void ThreadPool::Work() {
   uint64_t seen = 0;
   for (;;) {
-    for (int i = 0; i < kSpins && epoch_.load() == seen && !stopping_.load(); ++i) Pause();
-    if (epoch_.load() == seen) {
-      absl::MutexLock lock(&mu_);
-      ++num_sleeping_;
-      while (epoch_.load() == seen && !stopping_.load()) wake_.Wait(&mu_);
-      --num_sleeping_;
-    }
+    for (int i = 0; i < kWorkerSpins && epoch_.load() == seen && !stopping_.load(); ++i) Pause();
+    if (epoch_.load() == seen) SleepUntilAfter(seen);
     if (stopping_.load()) return;
-    ++seen;
-    RunShare(*loop_);
-    num_busy_.fetch_sub(1, std::memory_order_release);
+    seen = epoch_.load();
+    Join();
   }
 }
 

@@ -1,5 +1,6 @@
 // y = x W^T against plain loops, over shapes, types, precisions and instruction sets.
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
