@@ -4,9 +4,9 @@
 // Knows no device: every product and every kernel is an operation of Ops. Thread-compatible. Owns
 // the weights, the operations and the KV cache.
 //
-//   ASSIGN_OR_RETURN(MixtralWeights weights, LoadMixtral({.model_dir = dir}));
+//   ASSIGN_OR_RETURN(MixtralWeights weights, LoadMixtral(options));
 //   ASSIGN_OR_RETURN(auto model, MixtralModel::Create(std::move(weights), std::move(ops),
-//   {.kv_cache_tokens = 4096}));
+//                                                     {.kv_cache_tokens = 4096}));
 #ifndef ADAMOE_SERVER_MODEL_MIXTRAL_MODEL_H_
 #define ADAMOE_SERVER_MODEL_MIXTRAL_MODEL_H_
 
