@@ -39,13 +39,13 @@ inline constexpr int kNumRequestOutcomes = 6;
 class ServerMetrics final : public StepObserver {
  public:
   struct Options {
-    std::map<std::string, std::string> model_labels;  // of model_info
-    std::map<std::string, std::string> build_labels;  // of build_info
+    std::map<std::string, std::string> model_labels = {};  // of model_info
+    std::map<std::string, std::string> build_labels = {};  // of build_info
     int32_t num_layers = 0;
     int32_t num_experts = 0;  // true ones
     int32_t kv_block_size = 0;
     int32_t num_kv_blocks = 0;
-    ExpertFlopsRates flops;
+    ExpertFlopsRates flops = {};
     bool per_expert_metrics = false;  // expert_tokens_total: num_layers x num_experts series
   };
 
