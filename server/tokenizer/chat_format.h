@@ -1,5 +1,9 @@
-// Chat messages -> token ids, as mistral-common's InstructTokenizerV1 makes them:
-// <s> then, per exchange, "[INST] user [/INST]" and "assistant</s>"; a system message is put before the last... see .cc.
+// Chat messages -> token ids, as mistral-common's InstructTokenizerV1 makes them: <s>, then for
+// every exchange
+// "[INST] user [/INST]" and "assistant" with </s> behind it. A system message goes before the first
+// user's, two line feeds between them. Each of these pieces is tokenized for itself, as text:
+// "[INST]" is no control token in this format, and nothing in a message can become one. Nothing is
+// stripped.
 #ifndef ADAMOE_SERVER_TOKENIZER_CHAT_FORMAT_H_
 #define ADAMOE_SERVER_TOKENIZER_CHAT_FORMAT_H_
 
@@ -17,9 +21,13 @@ struct ChatMessage {
   std::string content;
 };
 
-// INVALID_ARGUMENT names the message (messages[i]) and what the format cannot express: an unknown role, roles that do not
-// alternate, a conversation that does not end with the user, no messages.
-absl::StatusOr<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages);
+// INVALID_ARGUMENT names the message (messages[i]) and what the format cannot express: an unknown
+// role, system messages other than at the start, users and assistants that do not alternate, an
+// empty assistant message, a conversation that does not start and end with the user, no messages,
+// text that is not UTF-8. FAILED_PRECONDITION: the tokenizer lacks <s> or </s> as special tokens.
+// Several system messages count as one, two line feeds between them.
+absl::StatusOr<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer,
+                                                const std::vector<ChatMessage>& messages);
 
 }  // namespace adamoe
 
