@@ -25,14 +25,14 @@ int32_t PrefillPacer::chunk() const {
 void PrefillPacer::OnStep(int32_t num_decode_tokens, int32_t num_prefill_tokens,
                           absl::Duration elapsed) {
   const double seconds = absl::ToDoubleSeconds(elapsed);
-  if (num_decode_tokens == 0 || seconds <= 0) return;
-  if (num_prefill_tokens == 0) {
-    Average(seconds, &decode_step_);
-  } else if (decode_step_ > 0) {
-    // A mixed step no slower than a decode-only one says that prompt tokens are cheap, not that
-    // they are free.
+  if (seconds <= 0) return;
+  if (num_prefill_tokens > 0) {
+    // A step no slower than a decode-only one says that prompt tokens are cheap, not that they are
+    // free.
     const double extra = std::max(seconds - decode_step_, 0.01 * seconds);
     Average(extra / num_prefill_tokens, &per_prefill_token_);
+  } else if (num_decode_tokens > 0) {
+    Average(seconds, &decode_step_);
   }
 }
 

@@ -18,7 +18,7 @@ class PrefillPacer {
     int32_t fixed_chunk = 0;       // > 0: this many tokens, whatever the time
     double target_slowdown = 2.0;  // > 1; leaves room below three times
     int32_t min_chunk = 8;         // a prompt always gets on by this much
-    int32_t initial_chunk = 64;    // before anything was measured
+    int32_t initial_chunk = 32;    // before anything was measured
   };
 
   explicit PrefillPacer(const Options& options) : options_(options) {}
