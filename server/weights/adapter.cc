@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxConfigBytes = 4 << 20;
+constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr int64_t kMaxRank = 65536;
 
 enum class Factor { kA, kB };

@@ -1,5 +1,7 @@
 #include "server/weights/checkpoint_files.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -15,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kMaxIndexBytes = 32 << 20;
+constexpr size_t kMaxIndexBytes = 16 << 20;
 
 // A shard lies in the folder itself: the index may not point elsewhere.
 bool IsPlainFileName(const std::string& name) {
@@ -30,6 +32,15 @@ std::string Join(const std::string& dir, const std::string& name) {
 bool Exists(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
+}
+
+// Whether reading all of `files` ahead can pay: what does not stay in memory would be read twice.
+bool FitMemory(const std::vector<std::unique_ptr<SafetensorsFile>>& files) {
+  uint64_t total = 0;
+  for (const auto& file : files) total += file->num_bytes();
+  const uint64_t memory =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return total <= memory / 4 * 3;
 }
 
 bool Has(const SafetensorsFile& file, const std::string& name) {
@@ -125,6 +136,11 @@ absl::StatusOr<TensorView> CheckpointFiles::Find(const std::string& name) const 
 
 absl::StatusOr<TensorView> CheckpointFiles::Find(const std::string& name,
                                                  const std::vector<int64_t>& shape) const {
+  if (!Contains(name)) {
+    return absl::NotFoundError(absl::StrCat(source_, ": tensor \"", name,
+                                            "\" is absent, expected with shape [",
+                                            absl::StrJoin(shape, ", "), "]"));
+  }
   ASSIGN_OR_RETURN(TensorView view, Find(name));
   if (view.shape != shape) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -132,6 +148,11 @@ absl::StatusOr<TensorView> CheckpointFiles::Find(const std::string& name,
         absl::StrJoin(view.shape, ", "), "], expected [", absl::StrJoin(shape, ", "), "]"));
   }
   return view;
+}
+
+void CheckpointFiles::ReadAhead() const {
+  if (!FitMemory(files_)) return;
+  for (const auto& file : files_) file->ReadAhead();
 }
 
 std::vector<std::string> CheckpointFiles::Names() const {

@@ -32,6 +32,9 @@ class CheckpointFiles {
   // The same, and INVALID_ARGUMENT unless it has `shape`.
   absl::StatusOr<TensorView> Find(const std::string& name, const std::vector<int64_t>& shape) const;
 
+  // Asks the system to read all files into memory, when they fit.
+  void ReadAhead() const;
+
   // Every name, sorted.
   std::vector<std::string> Names() const;
   // The file a tensor lies in. REQUIRES: Contains(name).

@@ -1,18 +1,20 @@
 #include "server/weights/json_reader.h"
 
-#include <cmath>
-#include <cstring>
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
 namespace adamoe {
 namespace {
 
 using nlohmann::json;
+
+constexpr int kMaxNesting = 64;
 
 // Long or deep values are cut: a message is one line.
 std::string Shown(const json& value) {
@@ -37,6 +39,27 @@ bool IsIntIn(const json& value, int64_t min, int64_t max) {
   return value.is_number_integer() && value.get<int64_t>() >= min && value.get<int64_t>() <= max;
 }
 
+// The deepest nesting of brackets outside strings. A document much deeper than any of ours costs
+// memory out of proportion to its size.
+int NestingDepth(const std::string& text) {
+  int depth = 0;
+  int deepest = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string && c == '\\') {
+      ++i;
+    } else if (c == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (c == '[' || c == '{')) {
+      deepest = std::max(deepest, ++depth);
+    } else if (!in_string && (c == ']' || c == '}')) {
+      --depth;
+    }
+  }
+  return deepest;
+}
+
 std::string Range(int64_t min, int64_t max) {
   return absl::StrCat("an integer from ", min, " to ", max);
 }
@@ -47,7 +70,8 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t max_byt
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) {
-    return absl::NotFoundError(absl::StrCat(path, ": no such file"));
+    return absl::NotFoundError(
+        absl::StrCat(path, ": ", error ? error.message() : "No such file or directory"));
   }
   if (!std::filesystem::is_regular_file(status)) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": expected a regular file"));
@@ -67,13 +91,20 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, size_t max_byt
 }
 
 absl::StatusOr<json> ParseJsonObject(const std::string& text, const std::string& file) {
+  if (NestingDepth(text) > kMaxNesting) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": nested more than ", kMaxNesting, " deep"));
+  }
   json parsed;
   try {
     parsed = json::parse(text);
   } catch (const json::exception& e) {
-    const char* reason = std::strstr(e.what(), "] ");
+    // The library's own message, less its "[json.exception...] ", may quote any bytes.
+    const std::string what = e.what();
+    const size_t bracket = what.find("] ");
+    const std::string reason = bracket == std::string::npos ? what : what.substr(bracket + 2);
     return absl::InvalidArgumentError(
-        absl::StrCat(file, ": not valid JSON: ", reason == nullptr ? e.what() : reason + 2));
+        absl::StrCat(file, ": not valid JSON: ", absl::CEscape(reason.substr(0, 200))));
   }
   if (!parsed.is_object()) {
     return absl::InvalidArgumentError(
@@ -119,8 +150,8 @@ double JsonFields::PositiveNumber(const std::string& key, double max,
   if (fallback.has_value() && !Has(key)) return *fallback;
   const json* value = Find(key);
   const double number = value != nullptr && value->is_number() ? value->get<double>() : -1.0;
-  // The float must not round to 0 or infinity either.
-  if (!(static_cast<float>(number) > 0.0f && number <= max)) {
+  // It must not round to 0 as a float either.
+  if (!(number <= max && static_cast<float>(number) > 0.0f)) {
     Fail(key, absl::StrCat("a number above 0 and at most ", max));
     return fallback.value_or(max);
   }

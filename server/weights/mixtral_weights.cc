@@ -19,7 +19,7 @@
 namespace adamoe {
 namespace {
 
-constexpr size_t kMaxConfigBytes = 4 << 20;
+constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr size_t kMaxNamesInWarning = 8;
 
 // What the views of a MixtralWeights point into.
@@ -73,6 +73,7 @@ class Loader {
     }
     RETURN_IF_ERROR(InferNullExperts());
     RETURN_IF_ERROR(ChooseExpertsPerToken());
+    files().ReadAhead();
     const std::vector<TensorSpec> specs = MixtralTensors(config());
     if (adapter_ != nullptr) RETURN_IF_ERROR(adapter_->CheckTargets(specs));
     weights_.layers.resize(config().num_layers);

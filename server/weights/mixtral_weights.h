@@ -47,7 +47,7 @@ struct MixtralWeights {
 
 struct LoadOptions {
   std::string model_dir;
-  std::string adapter_dir;        // empty: none
+  std::string adapter_dir = "";   // empty: none
   int32_t experts_per_token = 0;  // k; 0: as config.json says
 };
 

@@ -43,6 +43,9 @@ void CheckArchitecture(JsonFields& fields) {
 
 void ReadAttention(JsonFields& fields, ModelConfig& config) {
   config.num_heads = ReadInt(fields, "num_attention_heads", 1, 4096);
+  if (fields.Find("num_key_value_heads") == nullptr) {
+    fields.Fail("num_key_value_heads", "an integer, or null for num_attention_heads");
+  }
   config.num_kv_heads = ReadInt(fields, "num_key_value_heads", 1, 4096, config.num_heads);
   if (config.num_heads % config.num_kv_heads != 0) {
     fields.Fail("num_key_value_heads",

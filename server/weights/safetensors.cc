@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/base/status_macros.h"
@@ -27,6 +28,11 @@ std::optional<DType> DTypeFromName(const std::string& name) {
   if (name == "F16") return DType::kFloat16;
   if (name == "F32") return DType::kFloat32;
   return std::nullopt;
+}
+
+// As it may stand in a message, whatever the file calls it.
+std::string Quoted(const std::string& name) {
+  return absl::StrCat("\"", absl::CEscape(name.substr(0, 200)), "\"");
 }
 
 uint64_t LittleEndian64(const unsigned char* bytes) {
@@ -63,12 +69,12 @@ absl::Status CheckLayout(std::vector<const SafetensorsHeaderEntry*> entries, uin
   for (const SafetensorsHeaderEntry* entry : entries) {
     if (entry->end < entry->begin || entry->end > data_bytes) {
       return absl::InvalidArgumentError(absl::StrCat(
-          path, ": tensor \"", entry->name, "\" has data_offsets [", entry->begin, ", ", entry->end,
-          "], expected within the file's ", data_bytes, " bytes of data"));
+          path, ": tensor ", Quoted(entry->name), " has data_offsets [", entry->begin, ", ",
+          entry->end, "], expected within the file's ", data_bytes, " bytes of data"));
     }
     if (entry->begin != next) {
       return absl::InvalidArgumentError(
-          absl::StrCat(path, ": tensor \"", entry->name, "\" begins at byte ", entry->begin,
+          absl::StrCat(path, ": tensor ", Quoted(entry->name), " begins at byte ", entry->begin,
                        " of the data, expected ", next, ": tensors may not overlap or leave gaps"));
     }
     next = entry->end;
@@ -85,13 +91,20 @@ absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(const std
   file->path_ = path;
   RETURN_IF_ERROR(file->Map());
   RETURN_IF_ERROR(file->ReadEntries());
-  // Only a hint: a system that ignores it reads on demand.
-  madvise(file->mapping_, file->mapping_size_, MADV_WILLNEED);
   return file;
 }
 
 SafetensorsFile::~SafetensorsFile() {
   if (mapping_ != nullptr) munmap(mapping_, mapping_size_);
+}
+
+void SafetensorsFile::ReadAhead() const {
+  // Linux takes a few megabytes of one call at most.
+  constexpr size_t kPiece = 2 << 20;
+  for (size_t begin = 0; begin < mapping_size_; begin += kPiece) {
+    madvise(static_cast<char*>(mapping_) + begin, std::min(kPiece, mapping_size_ - begin),
+            MADV_WILLNEED);
+  }
 }
 
 absl::Status SafetensorsFile::Map() {
@@ -150,7 +163,7 @@ absl::Status SafetensorsFile::AddEntry(const SafetensorsHeaderEntry& entry, cons
   const std::optional<uint64_t> expected = NumBytes(entry.shape, SizeOf(*dtype));
   if (!expected.has_value() || num_bytes != *expected) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path_, ": tensor \"", entry.name, "\" has ", num_bytes, " bytes of data, expected ",
+        path_, ": tensor ", Quoted(entry.name), " has ", num_bytes, " bytes of data, expected ",
         expected.has_value() ? absl::StrCat(*expected) : "more than 2^63", " for ", entry.dtype,
         " [", absl::StrJoin(entry.shape, ", "), "]"));
   }

@@ -29,7 +29,7 @@ struct SafetensorsEntry {
 
 class SafetensorsFile {
  public:
-  // Maps and checks `path`, and asks the system to read it ahead. INVALID_ARGUMENT names the file,
+  // Maps and checks `path`. INVALID_ARGUMENT names the file,
   // the tensor and what was expected; NOT_FOUND when the file cannot be opened. A file that shrinks
   // while it is mapped ends the process (SIGBUS), as with any mapping.
   static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
@@ -37,7 +37,11 @@ class SafetensorsFile {
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
+  // Asks the system to read the whole file into memory.
+  void ReadAhead() const;
+
   const std::string& path() const { return path_; }
+  size_t num_bytes() const { return mapping_size_; }
   // By name. Tensors of a type other than bf16, fp16 and fp32 are listed in unsupported() (name ->
   // type) instead.
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
