@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "server/kernels/cpu/scratch.h"
+
 namespace adamoe {
 namespace {
 
@@ -85,7 +87,7 @@ void RunAttention(const CpuContext& context, const float* q, const KvLayer& cach
          .block_table =
              batch.block_tables + static_cast<int64_t>(block.sequence) * batch.max_blocks,
          .sliding_window = batch.sliding_window,
-         .scratch = ThreadScratch(Scratch::kAttend, AttendScratch(rows, cache.head_dim))});
+         .scratch = ThreadFloats(Scratch::kAttend, AttendScratch(rows, cache.head_dim))});
   };
   const int64_t grain = GrainFor(num_pieces, MacsPerPiece(cache, batch, group));
   context.pool->ParallelFor(num_pieces, grain, [&](int64_t begin, int64_t end) {

@@ -5,8 +5,9 @@
 #include "server/kernels/cpu/experts.h"
 
 #include <algorithm>
-#include <memory>
 #include <vector>
+
+#include "server/kernels/cpu/scratch.h"
 
 namespace adamoe {
 namespace {
@@ -35,7 +36,8 @@ class ExpertRun {
 
   // Fills hidden_: what w2 is multiplied with, per batch row.
   void ComputeHidden() {
-    hidden_.reset(new float[routing_.row_token.size() * intermediate_size_]);
+    hidden_ = ThreadFloats(Scratch::kHidden,
+                           static_cast<int64_t>(routing_.row_token.size()) * intermediate_size_);
     const std::vector<HiddenPiece> pieces = CutHidden();
     PrepareInputs();
     if (pieces.empty()) return;
@@ -70,7 +72,7 @@ class ExpertRun {
 
   InputForm Form(const Matrix& w) const { return FormFor(context_, w.dtype, context_.precision); }
 
-  float* HiddenRow(int64_t row) const { return hidden_.get() + row * intermediate_size_; }
+  float* HiddenRow(int64_t row) const { return hidden_ + row * intermediate_size_; }
 
   std::vector<HiddenPiece> CutHidden() const {
     std::vector<HiddenPiece> pieces;
@@ -112,8 +114,8 @@ class ExpertRun {
     const ExpertWeights& expert = experts_[piece.expert];
     const int64_t width = piece.row_end - piece.row;
     const int64_t size = width * (piece.last - piece.first);
-    float* gate = ThreadScratch(Scratch::kGate, size);
-    float* up = ThreadScratch(Scratch::kUp, size);
+    float* gate = ThreadFloats(Scratch::kGate, size);
+    float* up = ThreadFloats(Scratch::kUp, size);
     Project(expert.w1, piece, gate);
     Project(expert.w3, piece, up);
     context_.kernels->silu_mul(gate, up, size, gate);
@@ -141,7 +143,7 @@ class ExpertRun {
       const int64_t first = routing_.expert_begin[e];
       x.resize(rows);
       for (int64_t i = 0; i < rows; ++i) x[i] = HiddenRow(first + i);
-      float* y = ThreadScratch(Scratch::kGate, rows * width);
+      float* y = ThreadFloats(Scratch::kGate, rows * width);
       const Matrix& w2 = experts_[e].w2;
       MultiplyPanel(context_, w2, begin, end, Form(w2), x.data(), rows, y, width);
       for (int64_t i = 0; i < rows; ++i) {
@@ -161,7 +163,7 @@ class ExpertRun {
   const int64_t intermediate_size_;
   ProductInput input_;
   // [num_rows, intermediate]; a row of bfloat16 fills the first half of its place.
-  std::unique_ptr<float[]> hidden_;
+  float* hidden_ = nullptr;
 };
 
 }  // namespace

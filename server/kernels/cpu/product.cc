@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "server/kernels/cpu/scratch.h"
+
 namespace adamoe {
 namespace {
 
@@ -27,20 +29,6 @@ const uint8_t* RowOf(const Matrix& w, int64_t row) {
 
 }  // namespace
 
-float* ThreadScratch(Scratch use, int64_t n) {
-  struct Buffer {
-    std::unique_ptr<float[]> data;
-    int64_t size = 0;
-  };
-  thread_local Buffer buffers[4];
-  Buffer& buffer = buffers[static_cast<int>(use)];
-  if (buffer.size < n) {
-    buffer.data.reset(new float[n]);
-    buffer.size = n;
-  }
-  return buffer.data.get();
-}
-
 InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision) {
   if (precision == Precision::kFloat32) return InputForm::kAsIs;
   const bool packed = w_dtype == DType::kBFloat16 && context.kernels->dot_bf16 != nullptr;
@@ -60,21 +48,22 @@ ProductInput::ProductInput(const CpuContext& context, const float* x, int64_t nu
     : context_(context), x_(x), num_rows_(num_rows), cols_(cols) {}
 
 void ProductInput::Prepare(InputForm form) {
-  Form& out = forms_[static_cast<int>(form)];
-  if (!out.rows.empty()) return;
+  std::vector<const void*>& rows = rows_[static_cast<int>(form)];
+  if (!rows.empty()) return;
   const uint8_t* base = reinterpret_cast<const uint8_t*>(x_);
   const int64_t row_bytes = cols_ * SizeOf(form);
   if (form != InputForm::kAsIs) {
-    out.memory.reset(new uint8_t[num_rows_ * row_bytes]);
-    base = out.memory.get();
+    const Scratch use = form == InputForm::kPacked ? Scratch::kPacked : Scratch::kRounded;
+    auto* converted = static_cast<uint8_t*>(ThreadScratch(use, num_rows_ * row_bytes));
     context_.pool->ParallelFor(num_rows_, GrainFor(num_rows_, cols_),
                                [&](int64_t begin, int64_t end) {
                                  Convert(context_, form, x_ + begin * cols_, (end - begin) * cols_,
-                                         out.memory.get() + begin * row_bytes);
+                                         converted + begin * row_bytes);
                                });
+    base = converted;
   }
-  out.rows.resize(num_rows_);
-  for (int64_t i = 0; i < num_rows_; ++i) out.rows[i] = base + i * row_bytes;
+  rows.resize(num_rows_);
+  for (int64_t i = 0; i < num_rows_; ++i) rows[i] = base + i * row_bytes;
 }
 
 ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t tokens) {
@@ -115,7 +104,7 @@ void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, in
                .y_stride = y_stride};
   if (form == InputForm::kPacked) return context.kernels->dot_bf16(args);
   if (w.dtype != DType::kFloat32 && tokens >= kTokensToWiden) {
-    float* panel = ThreadScratch(Scratch::kPanel, args.rows * args.cols);
+    float* panel = ThreadFloats(Scratch::kPanel, args.rows * args.cols);
     context.kernels->widen(args.w, w.dtype, args.rows * args.cols, panel);
     args.w = panel;
     args.w_dtype = DType::kFloat32;

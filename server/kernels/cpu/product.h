@@ -4,7 +4,6 @@
 #define ADAMOE_SERVER_KERNELS_CPU_PRODUCT_H_
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "server/base/thread_pool.h"
@@ -19,11 +18,6 @@ struct CpuContext {
   const KernelTable* kernels;
   Precision precision;
 };
-
-// Memory for `n` elements that is reused and never cleared, one per thread and element type; valid
-// until the same thread asks again with the same `use`.
-enum class Scratch { kPanel, kGate, kUp, kAttend };
-float* ThreadScratch(Scratch use, int64_t n);
 
 // The form of the activations a matrix is multiplied with.
 enum class InputForm : uint8_t {
@@ -40,7 +34,8 @@ constexpr int64_t SizeOf(InputForm form) { return form == InputForm::kPacked ? 2
 // Writes `n` activations in a form (not kAsIs); out may be x for kRounded.
 void Convert(const CpuContext& context, InputForm form, const float* x, int64_t n, void* out);
 
-// Rows of activations in every form that was asked for.
+// Rows of activations in every form that was asked for. Converted ones lie in the scratch of the
+// thread that makes them: one ProductInput at a time.
 class ProductInput {
  public:
   // x: [num_rows, cols]; must outlive this when used as it is.
@@ -50,21 +45,14 @@ class ProductInput {
   void Prepare(InputForm form);
 
   // The start of each row, [num_rows]. REQUIRES: prepared.
-  const void* const* rows(InputForm form) const {
-    return forms_[static_cast<int>(form)].rows.data();
-  }
+  const void* const* rows(InputForm form) const { return rows_[static_cast<int>(form)].data(); }
 
  private:
-  struct Form {
-    std::vector<const void*> rows;
-    std::unique_ptr<uint8_t[]> memory;  // null for kAsIs
-  };
-
   const CpuContext& context_;
   const float* x_;
   int64_t num_rows_;
   int64_t cols_;
-  Form forms_[3];
+  std::vector<const void*> rows_[3];  // by form; empty until prepared
 };
 
 // How a product is cut into pieces of work: panels of rows that stay in a core's cache, times

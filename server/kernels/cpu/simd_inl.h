@@ -54,9 +54,18 @@ ADAMOE_INLINE F Max(F a, F b) { return a > b ? a : b; }
 // The first n < kLanes elements, then zeros. Reads nothing past them.
 template <class V, class T>
 ADAMOE_INLINE V LoadFirst(const T* p, int64_t n) {
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask16>((1u << n) - 1u);
+  if constexpr (sizeof(T) == 4) {
+    return reinterpret_cast<V>(_mm512_maskz_loadu_ps(mask, p));
+  } else {
+    return reinterpret_cast<V>(_mm256_maskz_loadu_epi16(mask, p));
+  }
+#else
   V v = {};
   for (int64_t i = 0; i < n; ++i) v[i] = p[i];
   return v;
+#endif
 }
 
 ADAMOE_INLINE void StoreFirst(F v, int64_t n, float* p) {
@@ -74,16 +83,33 @@ ADAMOE_INLINE F Fma(F a, F b, F c) {
 #endif
 }
 
-ADAMOE_INLINE F FromBf16(H bits) {
-  return reinterpret_cast<F>(__builtin_convertvector(bits, U) << 16);
+// The compiler's own conversion between vectors of different widths takes them apart.
+ADAMOE_INLINE U Widened(H v) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<U>(_mm512_maskz_cvtepu16_epi32(0xffff, reinterpret_cast<__m256i>(v)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<U>(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(v)));
+#else
+  return __builtin_convertvector(v, U);
+#endif
 }
+
+ADAMOE_INLINE H Narrowed(U v) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<H>(_mm512_maskz_cvtepi32_epi16(0xffff, reinterpret_cast<__m512i>(v)));
+#else
+  return __builtin_convertvector(v, H);
+#endif
+}
+
+ADAMOE_INLINE F FromBf16(H bits) { return reinterpret_cast<F>(Widened(bits) << 16); }
 
 // Ties to even; NaN stays NaN.
 ADAMOE_INLINE H ToBf16(F value) {
   const U bits = reinterpret_cast<U>(value);
   const U rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const U nan = (bits >> 16) | 0x40u;
-  return __builtin_convertvector((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded, H);
+  return Narrowed((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
 ADAMOE_INLINE F FromF16(H bits) {

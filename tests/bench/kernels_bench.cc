@@ -1,0 +1,228 @@
+// How fast the CPU kernels are: bytes of weights per second for few tokens, arithmetic for many.
+//
+// Arguments name the shape; ADAMOE_CPU_ISA picks the instruction set, ADAMOE_THREADS the number of
+// threads (2).
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "server/base/thread_pool.h"
+#include "server/kernels/cpu/cpu_ops.h"
+
+namespace adamoe {
+namespace {
+
+Isa ChosenIsa() {
+  const char* name = std::getenv("ADAMOE_CPU_ISA");
+  if (name == nullptr) return BestIsa();
+  const absl::StatusOr<Isa> isa = ParseIsa(name);
+  if (isa.ok()) return *isa;
+  std::fprintf(stderr, "%s\n", isa.status().ToString().c_str());
+  std::exit(1);
+}
+
+ThreadPool* Pool() {
+  static ThreadPool pool([] {
+    const char* threads = std::getenv("ADAMOE_THREADS");
+    return threads != nullptr ? std::max(std::atoi(threads), 1) : 2;
+  }());
+  return &pool;
+}
+
+std::unique_ptr<Ops> MakeOps(Precision precision) {
+  return CreateCpuOps({.pool = Pool(), .precision = precision, .isa = ChosenIsa()});
+}
+
+// Weights in bfloat16 near 0.01: no subnormals, no overflow.
+std::vector<uint16_t> RandomWeights(int64_t n) {
+  std::vector<uint16_t> weights(n);
+  std::minstd_rand random(1);
+  for (uint16_t& w : weights) w = static_cast<uint16_t>(0x3c00u | (random() & 0x807fu));
+  return weights;
+}
+
+std::vector<float> RandomFloats(int64_t n) {
+  std::vector<float> x(n);
+  std::minstd_rand random(2);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  for (float& v : x) v = uniform(random);
+  return x;
+}
+
+void Report(benchmark::State& state, double bytes, double flops) {
+  state.counters["GB/s"] =
+      benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+// Reads memory with all threads and does nothing else: the bound of every product with few tokens.
+void BM_ReadMemory(benchmark::State& state) {
+  const int64_t n = int64_t{256} << 20;
+  const std::vector<uint64_t> data(n / 8, 1);
+  for (auto _ : state) {
+    std::atomic<uint64_t> total{0};
+    Pool()->ParallelFor(n / 8, 1 << 17, [&](int64_t begin, int64_t end) {
+      uint64_t sum[8] = {};
+      for (int64_t i = begin; i < end; i += 8) {
+        for (int64_t j = 0; j < 8; ++j) sum[j] += data[i + j];
+      }
+      for (uint64_t s : sum) total += s;
+    });
+    benchmark::DoNotOptimize(total.load());
+  }
+  Report(state, static_cast<double>(n), 0);
+}
+BENCHMARK(BM_ReadMemory)->MeasureProcessCPUTime()->UseRealTime()->Unit(benchmark::kMillisecond);
+
+// Precision, rows, columns, tokens; weights in bfloat16.
+void BM_Linear(benchmark::State& state) {
+  const auto ops = MakeOps(static_cast<Precision>(state.range(0)));
+  const int64_t rows = state.range(1);
+  const int64_t cols = state.range(2);
+  const int32_t tokens = static_cast<int32_t>(state.range(3));
+  const std::vector<uint16_t> weights = RandomWeights(rows * cols);
+  const std::vector<float> x = RandomFloats(tokens * cols);
+  std::vector<float> y(tokens * rows);
+  for (auto _ : state) {
+    ops->Linear({weights.data(), DType::kBFloat16, rows, cols}, x.data(), tokens, y.data());
+    benchmark::DoNotOptimize(y.data());
+  }
+  Report(state, 2.0 * rows * cols, 2.0 * rows * cols * tokens);
+}
+
+void LinearShapes(benchmark::internal::Benchmark* b) {
+  for (int64_t precision : {0, 1}) {
+    for (int64_t tokens : {1, 4, 16, 64, 512}) b->Args({precision, 14336, 4096, tokens});
+    for (int64_t tokens : {1, 128}) b->Args({precision, 4096, 14336, tokens});
+    b->Args({precision, 512, 512, 1});
+  }
+}
+BENCHMARK(BM_Linear)
+    ->Apply(LinearShapes)
+    ->ArgNames({"bf16", "rows", "cols", "tokens"})
+    ->MeasureProcessCPUTime()
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
+// Every token runs `picks` of 8 experts, spread evenly.
+Routing SpreadRouting(int32_t tokens, int32_t picks) {
+  Routing routing;
+  routing.expert_begin.push_back(0);
+  for (int32_t e = 0; e < 8; ++e) {
+    for (int32_t t = 0; t < tokens; ++t) {
+      if ((e + 8 - t % 8) % 8 >= picks) continue;
+      routing.row_token.push_back(t);
+      routing.row_weight.push_back(1.0f / static_cast<float>(picks));
+    }
+    routing.expert_begin.push_back(static_cast<int32_t>(routing.row_token.size()));
+  }
+  return routing;
+}
+
+// Precision, hidden, intermediate, tokens, picks of each.
+void BM_Experts(benchmark::State& state) {
+  const auto ops = MakeOps(static_cast<Precision>(state.range(0)));
+  const int64_t hidden = state.range(1);
+  const int64_t intermediate = state.range(2);
+  const int32_t tokens = static_cast<int32_t>(state.range(3));
+  const int64_t size = hidden * intermediate;
+  const std::vector<uint16_t> weights = RandomWeights(8 * 3 * size);
+  std::vector<ExpertWeights> experts;
+  for (int64_t e = 0; e < 8; ++e) {
+    const uint16_t* base = weights.data() + e * 3 * size;
+    experts.push_back({{base, DType::kBFloat16, intermediate, hidden},
+                       {base + size, DType::kBFloat16, hidden, intermediate},
+                       {base + 2 * size, DType::kBFloat16, intermediate, hidden}});
+  }
+  const Routing routing = SpreadRouting(tokens, static_cast<int32_t>(state.range(4)));
+  const std::vector<float> x = RandomFloats(tokens * hidden);
+  std::vector<float> out(tokens * hidden);
+  std::vector<uint8_t> executed(tokens, 0);
+  for (auto _ : state) {
+    ops->Experts(experts.data(), routing, x.data(), tokens, out.data(), executed.data());
+    benchmark::DoNotOptimize(out.data());
+  }
+  int64_t used = 0;
+  for (int e = 0; e < 8; ++e) used += routing.expert_begin[e + 1] > routing.expert_begin[e];
+  Report(state, 2.0 * 3 * size * static_cast<double>(used),
+         2.0 * 3 * size * static_cast<double>(routing.row_token.size()));
+}
+
+void ExpertShapes(benchmark::internal::Benchmark* b) {
+  for (int64_t precision : {0, 1}) {
+    b->Args({precision, 256, 512, 1, 2});
+    for (int64_t tokens : {1, 8, 256}) b->Args({precision, 2048, 7168, tokens, 2});
+  }
+}
+BENCHMARK(BM_Experts)
+    ->Apply(ExpertShapes)
+    ->ArgNames({"bf16", "hidden", "inner", "tokens", "picks"})
+    ->MeasureProcessCPUTime()
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
+// Type of the cache, tokens at the end of each context, context, sequences. 32 query heads on 8,
+// 128 wide.
+void BM_Attention(benchmark::State& state) {
+  const auto ops = MakeOps(Precision::kFloat32);
+  const DType dtype = static_cast<DType>(state.range(0));
+  const int32_t tokens = static_cast<int32_t>(state.range(1));
+  const int32_t context = static_cast<int32_t>(state.range(2));
+  const int32_t sequences = static_cast<int32_t>(state.range(3));
+  const int32_t blocks = context / 16;
+  const int64_t cache_size = int64_t{sequences} * context * 8 * 128;
+  std::vector<float> keys = RandomFloats(cache_size), values = keys;
+  std::vector<uint16_t> narrow_keys = RandomWeights(cache_size), narrow_values = narrow_keys;
+  std::vector<int32_t> token_begin(1, 0), positions, tables;
+  for (int32_t s = 0; s < sequences; ++s) {
+    for (int32_t t = 0; t < tokens; ++t) positions.push_back(context - tokens + t);
+    for (int32_t b = 0; b < blocks; ++b) tables.push_back(s * blocks + b);
+    token_begin.push_back(static_cast<int32_t>(positions.size()));
+  }
+  const std::vector<float> q = RandomFloats(static_cast<int64_t>(positions.size()) * 32 * 128);
+  std::vector<float> out(q.size());
+  const bool wide = dtype == DType::kFloat32;
+  const KvLayer cache{wide ? static_cast<void*>(keys.data()) : narrow_keys.data(),
+                      wide ? static_cast<void*>(values.data()) : narrow_values.data(),
+                      dtype,
+                      16,
+                      8,
+                      128};
+  const AttentionBatch batch{sequences, token_begin.data(), positions.data(), tables.data(), blocks,
+                             0};
+  for (auto _ : state) {
+    ops->Attention(q.data(), cache, batch, 32, out.data());
+    benchmark::DoNotOptimize(out.data());
+  }
+  double keys_seen = 0;
+  for (int32_t position : positions) keys_seen += position + 1;
+  Report(state, 2.0 * static_cast<double>(cache_size) * static_cast<double>(SizeOf(dtype)),
+         4.0 * 32 * 128 * keys_seen);
+}
+
+void AttentionShapes(benchmark::internal::Benchmark* b) {
+  for (int64_t dtype : {0, 2}) {
+    b->Args({dtype, 1, 4096, 1});
+    b->Args({dtype, 1, 1024, 16});
+    b->Args({dtype, 512, 1024, 1});
+  }
+}
+BENCHMARK(BM_Attention)
+    ->Apply(AttentionShapes)
+    ->ArgNames({"fp32", "tokens", "context", "sequences"})
+    ->MeasureProcessCPUTime()
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace adamoe
+
+BENCHMARK_MAIN();
