@@ -33,32 +33,45 @@ double TotalWeight(const std::vector<Candidate>& candidates) {
   return total;
 }
 
-// Keeps the `count` most likely, in order.
+// Keeps the `count` most likely.
 void KeepTopK(size_t count, std::vector<Candidate>* candidates) {
-  if (count < candidates->size()) {
-    std::nth_element(candidates->begin(), candidates->begin() + count, candidates->end(),
-                     MoreLikely);
-    candidates->resize(count);
-  }
-  std::sort(candidates->begin(), candidates->end(), MoreLikely);
+  if (count >= candidates->size()) return;
+  std::nth_element(candidates->begin(), candidates->begin() + count, candidates->end(), MoreLikely);
+  candidates->resize(count);
 }
 
-// Keeps the fewest most likely that hold `share` of the weight, in order. Sorts no more of them
-// than that takes, within a factor of four: of a large vocabulary, a few usually do.
+// Drops those too unlikely to be among the likeliest that hold `share` of the weight: all of them
+// together weigh less than what is left over. Of a large vocabulary, few remain.
+void DropUnlikely(double share, double total, std::vector<Candidate>* candidates) {
+  const double least = (1 - share) * total / candidates->size();
+  const auto unlikely = [least](const Candidate& c) { return c.weight < least; };
+  candidates->erase(std::remove_if(candidates->begin(), candidates->end(), unlikely),
+                    candidates->end());
+}
+
+// Keeps the fewest most likely that hold `share` of the weight: a quickselect that compares weights
+// where the usual one compares ranks, so nothing is sorted.
 void KeepTopP(double share, std::vector<Candidate>* candidates) {
-  const double wanted = share * TotalWeight(*candidates);
+  const double total = TotalWeight(*candidates);
+  DropUnlikely(share, total, candidates);
+  // All in [0, low) are kept and hold too little; [0, high) hold enough, or are all there are.
+  size_t low = 0;
+  size_t high = candidates->size();
   double held = 0;
-  size_t sorted = 0;
-  for (size_t chunk = 64; sorted < candidates->size(); chunk *= 4) {
-    const auto begin = candidates->begin() + sorted;
-    const size_t count = std::min(chunk, candidates->size() - sorted);
-    std::nth_element(begin, begin + (count - 1), candidates->end(), MoreLikely);
-    std::sort(begin, begin + count, MoreLikely);
-    for (const size_t end = sorted + count; sorted < end;) {
-      held += (*candidates)[sorted++].weight;
-      if (held >= wanted) return candidates->resize(sorted);
+  while (high - low > 1) {
+    const size_t middle = low + (high - low) / 2;
+    const auto begin = candidates->begin();
+    std::nth_element(begin + low, begin + middle, begin + high, MoreLikely);
+    double weight = held;
+    for (size_t i = low; i < middle; ++i) weight += (*candidates)[i].weight;
+    if (weight >= share * total) {
+      high = middle;
+    } else {
+      low = middle;
+      held = weight;
     }
   }
+  candidates->resize(high);
 }
 
 }  // namespace
@@ -142,11 +155,11 @@ int32_t Sampler::DrawFiltered(absl::Span<const float> logits, float max, Scratch
   std::vector<Candidate>& candidates = scratch->candidates;
   candidates.clear();
   for (size_t id = 0; id < logits.size(); ++id) {
-    if (!std::isfinite(logits[id])) continue;
-    const float weight = std::exp((logits[id] - max) / params_->temperature);
-    candidates.push_back({logits[id], weight, static_cast<int32_t>(id)});
+    if (logits[id] < -kLargest) continue;
+    candidates.push_back({logits[id], 0.0f, static_cast<int32_t>(id)});
   }
   if (params_->top_k > 0) KeepTopK(params_->top_k, &candidates);
+  for (Candidate& c : candidates) c.weight = std::exp((c.logit - max) / params_->temperature);
   if (params_->top_p < 1) KeepTopP(params_->top_p, &candidates);
   if (params_->min_p > 0) {
     const auto unlikely = [this](const Candidate& c) { return c.weight < params_->min_p; };
@@ -163,7 +176,7 @@ int32_t Sampler::DrawFiltered(absl::Span<const float> logits, float max, Scratch
 }
 
 double Sampler::Uniform() const {
-  const uint64_t bits = Mix(Mix(seed_) ^ Mix(num_output_tokens_));
+  const uint64_t bits = Mix(Mix(seed_) + num_output_tokens_);
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
