@@ -1,5 +1,7 @@
 #include "client/cli/token_painter.h"
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -31,28 +33,44 @@ size_t CommonPrefix(absl::string_view a, absl::string_view b) {
 }  // namespace
 
 size_t TokenPainter::NextPiece(absl::string_view text) {
-  while (!pending_.empty()) {
-    Pending& token = pending_.front();
-    experts_ = token.experts;
-    // The first text of a stream may lack the token's leading space.
-    if (absl::StartsWith(token.text, " ") && text[0] != ' ') token.text.erase(0, 1);
-    const size_t common = CommonPrefix(token.text, text);
-    if (common > 0) {
-      token.text.erase(0, common);
-      return common;
-    }
-    if (absl::StartsWith(token.text, kReplacement)) return CharacterOfSeveralTokens(text);
-    pending_.pop_front();  // it has no text, or none left, or text that never came
+  while (!pending_.empty() && pending_.front().text.empty()) pending_.pop_front();
+  if (pending_.empty()) return text.size();
+  Pending& token = pending_.front();
+  experts_ = token.experts;
+  // The first text of a stream may lack the token's leading space.
+  if (token.text.size() > 1 && token.text[0] == ' ' && text[0] != ' ') token.text.erase(0, 1);
+  const size_t common = CommonPrefix(token.text, text);
+  if (common > 0) {
+    token.text.erase(0, common);
+    return common;
   }
-  return text.size();
+  if (absl::StartsWith(token.text, kReplacement)) {
+    TakeBytes(FirstCharacter(text));
+  } else if (absl::StartsWith(text, kReplacement)) {
+    // A token of one byte shows as U+FFFD where the bytes around it make no character.
+    if (token.text.size() == 1) pending_.pop_front();
+  } else {
+    SkipTokensBefore(text);
+  }
+  return FirstCharacter(text);
 }
 
-size_t TokenPainter::CharacterOfSeveralTokens(absl::string_view text) {
-  while (!pending_.empty() && absl::StartsWith(pending_.front().text, kReplacement)) {
+void TokenPainter::TakeBytes(size_t count) {
+  for (; count > 0 && !pending_.empty() && absl::StartsWith(pending_.front().text, kReplacement);
+       --count) {
     experts_ = pending_.front().experts;
     pending_.pop_front();
   }
-  return FirstCharacter(text);
+}
+
+void TokenPainter::SkipTokensBefore(absl::string_view text) {
+  const auto next = std::find_if(pending_.begin(), pending_.end(), [text](const Pending& token) {
+    return CommonPrefix(token.text, text) > 0;
+  });
+  if (next == pending_.end()) return;
+  pending_.erase(pending_.begin(), next);
+  experts_ = pending_.front().experts;
+  pending_.front().text.erase(0, FirstCharacter(text));
 }
 
 std::string TokenPainter::Paint(const v1::GenerateResponse& message) {

@@ -35,9 +35,11 @@ class TokenPainter {
 
   // How much of `text`, which is not empty, goes with one token; sets experts_ to that token's.
   size_t NextPiece(absl::string_view text);
-  // The same where the first of the tokens left is a byte of a character: it goes with the last
-  // byte's token.
-  size_t CharacterOfSeveralTokens(absl::string_view text);
+  // Several tokens make up one character of `count` bytes: it goes with the last of them.
+  void TakeBytes(size_t count);
+  // Drops the tokens before the one that `text` begins with, if there is one: their text never
+  // came.
+  void SkipTokensBefore(absl::string_view text);
 
   const uint32_t num_layers_;
   const Mark mark_;

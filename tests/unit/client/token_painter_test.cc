@@ -60,7 +60,24 @@ TEST(TokenPainterTest, ACharacterOfSeveralTokensGoesWithTheLast) {
 
 TEST(TokenPainterTest, TextOfATokenThatNeverCameDoesNotHoldUpTheRest) {
   TokenPainter painter(1, Mark);
-  EXPECT_EQ(painter.Paint(Message({{"gone", 1}, {"here", 2}}, "here")), "here<2>");
+  EXPECT_EQ(painter.Paint(Message({{"gone", 1}, {"here", 2}}, "here")), "h<2>ere<2>");
+}
+
+TEST(TokenPainterTest, BytesThatMakeNoCharacterKeepTheirTokens) {
+  TokenPainter painter(1, Mark);
+  // Decoders show each byte of an ill-formed run as U+FFFD, also one that would be a character
+  // alone.
+  EXPECT_EQ(painter.Paint(Message({{"\uFFFD", 1}}, "")), "");
+  EXPECT_EQ(painter.Paint(
+                Message({{"G", 2}, {"2", 3}, {"\uFFFD", 4}, {"am", 5}}, "\uFFFDG\uFFFD\uFFFDam")),
+            "\uFFFD<1>G<2>\uFFFD<3>\uFFFD<4>am<5>");
+}
+
+TEST(TokenPainterTest, CharactersOfByteTokensInOneMessage) {
+  TokenPainter painter(1, Mark);
+  EXPECT_EQ(painter.Paint(Message(
+                {{"\uFFFD", 1}, {"\uFFFD", 2}, {"\uFFFD", 3}, {"\uFFFD", 4}, {"x", 5}}, "éèx")),
+            "é<2>è<4>x<5>");
 }
 
 TEST(TokenPainterTest, EveryByteComesOutInOrderWhateverTheTokensSay) {
