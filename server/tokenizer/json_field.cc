@@ -1,5 +1,6 @@
 #include "server/tokenizer/json_field.h"
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 
@@ -7,6 +8,7 @@ namespace adamoe {
 namespace {
 
 constexpr int kMaxDepth = 64;
+constexpr size_t kMaxQuoted = 200;
 
 const nlohmann::json& Null() {
   static const auto* const null = new nlohmann::json(nullptr);
@@ -104,7 +106,9 @@ absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text, const std::stri
   try {
     return nlohmann::json::parse(text.begin(), text.end());
   } catch (const nlohmann::json::exception& e) {
-    return absl::InvalidArgumentError(absl::StrCat(file, ": not JSON: ", e.what()));
+    // The library's message may quote any bytes, and as many as the file has.
+    const std::string what = std::string(e.what()).substr(0, kMaxQuoted);
+    return absl::InvalidArgumentError(absl::StrCat(file, ": not JSON: ", absl::CEscape(what)));
   }
 }
 
