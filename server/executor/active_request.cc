@@ -60,6 +60,13 @@ TokenInfo* ActiveRequest::PromptInfoAt(int32_t position) {
   return asked ? &prompt_infos[position - first_prompt_info] : nullptr;
 }
 
+uint32_t ActiveRequest::AdvancePrompt(int32_t end) {
+  const int32_t reached = std::min(end, num_prompt_tokens());
+  const int32_t num_new = std::max(reached - prompt_progress, 0);
+  prompt_progress += num_new;
+  return static_cast<uint32_t>(num_new);
+}
+
 std::vector<TokenInfo> ActiveRequest::TakePromptInfos() {
   first_prompt_info = -1;
   sequence.max_cached_tokens = std::numeric_limits<int32_t>::max();

@@ -37,6 +37,10 @@ struct ActiveRequest {
   // Where the information about this position goes; null for one that was not asked about.
   TokenInfo* PromptInfoAt(int32_t position);
 
+  // Positions below `end` have been run or taken from the cache. Returns how many prompt positions
+  // that is for the first time.
+  uint32_t AdvancePrompt(int32_t end);
+
   // The prompt's information has been handed over: the whole prefix may come from the cache from
   // now on.
   std::vector<TokenInfo> TakePromptInfos();

@@ -66,8 +66,8 @@ class Executor::Impl {
     thread_ = std::thread([this] { Run(); });
   }
 
-  // The loop ends by itself once nothing is left to do, and at `until` in any case. Returns when it
-  // has.
+  // The loop ends once nothing is left to do, and at `until` in any case. Returns when it has
+  // ended.
   void StopBy(absl::Time until) {
     queue_->Close();
     {
@@ -219,12 +219,12 @@ void Executor::Impl::NoteAdmissions(const StepPlan& plan, absl::Time now) {
   report_.num_preemptions += static_cast<uint32_t>(plan.preempted.size());
   for (const Sequence* sequence : plan.admitted) {
     ActiveRequest& request = *active_.at(sequence->id);
+    const uint32_t num_cached = request.AdvancePrompt(sequence->num_cached);
+    request.usage.cached_prompt_tokens += num_cached;
+    report_.num_cached_prompt_tokens += num_cached;
     if (request.scheduled) continue;
     request.scheduled = true;
     request.schedule_time = now;
-    request.prompt_progress = sequence->num_cached;
-    request.usage.cached_prompt_tokens = static_cast<uint32_t>(sequence->num_cached);
-    report_.num_cached_prompt_tokens += request.usage.cached_prompt_tokens;
     queue_->Release(1);
     observer_->OnAdmitted(now - request.request->submit_time);
   }
@@ -233,16 +233,16 @@ void Executor::Impl::NoteAdmissions(const StepPlan& plan, absl::Time now) {
 absl::Status Executor::Impl::RunModel() {
   try {
     const absl::Status status = model_->Forward(batch_.forward, &result_);
-    if (!status.ok())
+    if (!status.ok()) {
       return absl::InternalError(absl::StrCat("the model failed: ", status.message()));
+    }
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("the model failed: ", e.what()));
   }
   return CheckResult(batch_.forward, result_, dimensions_);
 }
 
-// What the step's sequences have in the cache is not to be trusted, whatever it was that went
-// wrong.
+// Whatever went wrong, what the step's sequences have in the cache is not to be trusted.
 void Executor::Impl::FailStep(const StepPlan& plan, const absl::Status& status) {
   spdlog::error("a step of {} positions of {} requests failed: {}", batch_.forward.num_tokens(),
                 plan.work.size(), std::string(status.message()));
@@ -279,10 +279,7 @@ void Executor::Impl::CountPiece(const StepPiece& piece, const PlannedWork& work)
   request->usage.positions += static_cast<uint64_t>(piece.num_tokens);
   request->usage.slots += slots;
   (work.prefill ? report_.prefill_slots : report_.decode_slots) += slots;
-  const int32_t reached = std::min(work.begin + work.count, request->num_prompt_tokens());
-  if (reached <= request->prompt_progress) return;
-  report_.num_prompt_tokens += static_cast<uint32_t>(reached - request->prompt_progress);
-  request->prompt_progress = reached;
+  report_.num_prompt_tokens += request->AdvancePrompt(work.begin + work.count);
 }
 
 void Executor::Impl::ReadTokens(const StepPlan& plan) {

@@ -51,8 +51,8 @@ class BlockPool {
   // Gives one hold back. REQUIRES: the block is held.
   void Release(BlockId block);
 
-  // The cached block of these tokens behind `parent`, held once more.
-  // REQUIRES: tokens.size() == block_size.
+  // The cached block of these tokens behind `parent`, held once more. REQUIRES: tokens.size() ==
+  // block_size.
   std::optional<Hit> Acquire(PrefixId parent, absl::Span<const int32_t> tokens, uint64_t salt);
 
   // Puts a full block into the cache and returns what its children name as parent. Where an equal

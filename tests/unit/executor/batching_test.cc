@@ -105,7 +105,13 @@ TEST_P(BatchingTest, BatchedEqualsOneAtATime) {
   const auto record = serving.observer.record();
   EXPECT_EQ(record.load.num_free_blocks, static_cast<uint32_t>(setting.num_blocks));
   uint32_t num_preemptions = 0;
-  for (const StepReport& step : record.steps) num_preemptions += step.num_preemptions;
+  size_t num_prompt_tokens = 0;
+  for (const StepReport& step : record.steps) {
+    num_preemptions += step.num_preemptions;
+    num_prompt_tokens += step.num_prompt_tokens + step.num_cached_prompt_tokens;
+  }
+  for (const Request& request : requests) num_prompt_tokens -= request.prompt.size();
+  EXPECT_EQ(num_prompt_tokens, 0u) << "each prompt position is run or cached once";
   EXPECT_TRUE(num_preemptions > 0 || !setting.cache_is_small);
 }
 
