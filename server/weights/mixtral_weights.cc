@@ -73,6 +73,7 @@ class Loader {
     }
     RETURN_IF_ERROR(InferNullExperts());
     RETURN_IF_ERROR(ChooseExpertsPerToken());
+    RETURN_IF_ERROR(CheckTensors());
     files().ReadAhead();
     const std::vector<TensorSpec> specs = MixtralTensors(config());
     if (adapter_ != nullptr) RETURN_IF_ERROR(adapter_->CheckTargets(specs));
@@ -160,11 +161,23 @@ class Loader {
     return absl::OkStatus();
   }
 
+  // Whether the files hold every tensor, before anything is made in the size that config.json
+  // claims.
+  absl::Status CheckTensors() {
+    return ForEachTensor(config(), [this](const TensorSpec& spec) {
+      if (IsTiled(spec)) return absl::OkStatus();
+      return files().Find(spec.name, spec.shape).status();
+    });
+  }
+
+  // True for a gate2 that only the adapter has.
+  bool IsTiled(const TensorSpec& spec) const {
+    return spec.role == TensorRole::kGate2 && !files().Contains(spec.name);
+  }
+
   absl::Status LoadTensor(const TensorSpec& spec) {
     TensorView& slot = SlotOf(spec, weights_);
-    if (spec.role == TensorRole::kGate2 && !files().Contains(spec.name)) {
-      return TileGate(spec, slot);
-    }
+    if (IsTiled(spec)) return TileGate(spec, slot);
     ASSIGN_OR_RETURN(slot, files().Find(spec.name, spec.shape));
     if (adapter_ == nullptr || !adapter_->Changes(spec)) return absl::OkStatus();
     auto merged = std::make_unique_for_overwrite<float[]>(slot.num_elements());

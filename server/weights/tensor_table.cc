@@ -1,7 +1,10 @@
 #include "server/weights/tensor_table.h"
 
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/base/status_macros.h"
 
 namespace adamoe {
 namespace {
@@ -85,20 +88,31 @@ TensorSpec SpecOf(TensorRole role, const ModelConfig& config, int32_t layer, int
   return {role, layer, expert, NameOf(role, layer, expert), ShapeOf(role, config)};
 }
 
-std::vector<TensorSpec> MixtralTensors(const ModelConfig& config) {
+absl::Status ForEachTensor(const ModelConfig& config,
+                           absl::FunctionRef<absl::Status(TensorSpec spec)> visit) {
   using enum TensorRole;
-  std::vector<TensorSpec> specs = {SpecOf(kEmbedTokens, config)};
+  RETURN_IF_ERROR(visit(SpecOf(kEmbedTokens, config)));
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
     for (TensorRole role : {kInputNorm, kQProj, kKProj, kVProj, kOProj, kPostAttnNorm, kGate}) {
-      specs.push_back(SpecOf(role, config, layer));
+      RETURN_IF_ERROR(visit(SpecOf(role, config, layer)));
     }
-    if (config.num_null_experts > 0) specs.push_back(SpecOf(kGate2, config, layer));
+    if (config.num_null_experts > 0) RETURN_IF_ERROR(visit(SpecOf(kGate2, config, layer)));
     for (int32_t expert = 0; expert < config.num_experts; ++expert) {
-      for (TensorRole role : {kW1, kW2, kW3}) specs.push_back(SpecOf(role, config, layer, expert));
+      for (TensorRole role : {kW1, kW2, kW3}) {
+        RETURN_IF_ERROR(visit(SpecOf(role, config, layer, expert)));
+      }
     }
   }
-  specs.push_back(SpecOf(kNorm, config));
-  if (!config.tie_word_embeddings) specs.push_back(SpecOf(kLmHead, config));
+  RETURN_IF_ERROR(visit(SpecOf(kNorm, config)));
+  return config.tie_word_embeddings ? absl::OkStatus() : visit(SpecOf(kLmHead, config));
+}
+
+std::vector<TensorSpec> MixtralTensors(const ModelConfig& config) {
+  std::vector<TensorSpec> specs;
+  ForEachTensor(config, [&](TensorSpec spec) {
+    specs.push_back(std::move(spec));
+    return absl::OkStatus();
+  }).IgnoreError();
   return specs;
 }
 

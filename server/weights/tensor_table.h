@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "server/weights/model_config.h"
 
 namespace adamoe {
@@ -42,8 +44,12 @@ struct TensorSpec {
 TensorSpec SpecOf(TensorRole role, const ModelConfig& config, int32_t layer = -1,
                   int32_t expert = -1);
 
-// All tensors of a model of `config`: gate2 when num_null_experts > 0, lm_head unless the
-// embeddings are tied.
+// Visits all tensors of a model of `config`, one at a time, until a visit fails: gate2 when
+// num_null_experts > 0, lm_head unless the embeddings are tied.
+absl::Status ForEachTensor(const ModelConfig& config,
+                           absl::FunctionRef<absl::Status(TensorSpec spec)> visit);
+
+// The same as a list.
 std::vector<TensorSpec> MixtralTensors(const ModelConfig& config);
 
 // True for linear layers that an adapter may change.

@@ -405,6 +405,20 @@ TEST_P(HostileFolderTest, IsRefusedNamingFileAndTensor) {
 INSTANTIATE_TEST_SUITE_P(Table, HostileFolderTest, testing::ValuesIn(HostileFolders()),
                          [](const auto& info) { return info.param.name; });
 
+// The table of such a model would have fifty million rows.
+TEST(MixtralWeightsTest, ConfigsFarLargerThanTheFilesAreRefusedAtOnce) {
+  CheckpointOptions options;
+  options.config.num_null_experts = 0;
+  TempFolder folder;
+  ASSERT_TRUE(WriteCheckpoint(options, folder.path()).ok());
+  PatchConfig(folder, R"({"num_hidden_layers": 4096, "num_local_experts": 4096})");
+  EXPECT_THAT(std::string(LoadMixtral({.model_dir = folder.path()}).status().message()),
+              HasSubstr("gate.weight\" has shape [4, 32], expected [4096, 32]"));
+  PatchConfig(folder, R"({"num_local_experts": 4})");
+  EXPECT_THAT(std::string(LoadMixtral({.model_dir = folder.path()}).status().message()),
+              HasSubstr("tensor \"model.layers.2.input_layernorm.weight\" is absent"));
+}
+
 TEST(MixtralWeightsTest, RefusesWhatIsNotAFolder) {
   TempFolder folder;
   ASSERT_TRUE(WriteTextFile(folder / "file", "x").ok());
