@@ -27,7 +27,7 @@ if(ADAMOE_BUILD_TRAIN)
   endif()
   add_library(torch_cpu INTERFACE)
   target_compile_options(torch_cpu INTERFACE
-    -idirafter "${TORCH_ROOT}/include" -idirafter "${TORCH_ROOT}/include/torch/csrc/api/include")
+    "SHELL:-idirafter ${TORCH_ROOT}/include" "SHELL:-idirafter ${TORCH_ROOT}/include/torch/csrc/api/include")
   target_link_libraries(torch_cpu INTERFACE "${TORCH_ROOT}/lib/libtorch_cpu.so" "${TORCH_ROOT}/lib/libc10.so")
   target_link_options(torch_cpu INTERFACE "-Wl,-rpath,${TORCH_ROOT}/lib"
     "-Wl,-rpath-link,${TORCH_ROOT}/../nvidia/cu13/lib" "-Wl,-rpath-link,${TORCH_ROOT}/../nvidia/cuda_cupti/lib")

@@ -1,0 +1,82 @@
+#include "train/expert_rows.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace adamoe {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+at::Tensor SumRowsForward(const at::Tensor& y, const at::Tensor& row_of_pick) {
+  const at::Tensor padded = at::cat({y, at::zeros({1, y.size(1)}, y.options())});
+  const int64_t k = row_of_pick.size(1);
+  at::Tensor sum = padded.index_select(0, row_of_pick.select(1, 0));
+  for (int64_t pick = 1; pick < k; ++pick) {
+    sum.add_(padded.index_select(0, row_of_pick.select(1, pick)));
+  }
+  return sum;
+}
+
+struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
+  static Variable forward(AutogradContext* context, const Variable& x, const at::Tensor& tokens,
+                          const at::Tensor& row_of_pick) {
+    context->save_for_backward({row_of_pick});
+    return x.index_select(0, tokens);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    return {SumRowsForward(grads[0], context->get_saved_variables()[0]), Variable(), Variable()};
+  }
+};
+
+struct SumRowsFunction : torch::autograd::Function<SumRowsFunction> {
+  static Variable forward(AutogradContext* context, const Variable& y, const at::Tensor& tokens,
+                          const at::Tensor& row_of_pick) {
+    context->save_for_backward({tokens});
+    return SumRowsForward(y, row_of_pick);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    return {grads[0].index_select(0, context->get_saved_variables()[0]), Variable(), Variable()};
+  }
+};
+
+}  // namespace
+
+ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts) {
+  const at::Tensor flat = picks.contiguous().view(-1);
+  const int64_t* expert_of = flat.const_data_ptr<int64_t>();
+  const int64_t num_picks = flat.numel();
+  ExpertRows rows;
+  rows.counts.assign(num_experts, 0);
+  for (int64_t i = 0; i < num_picks; ++i) {
+    if (expert_of[i] < num_experts) ++rows.counts[expert_of[i]];
+  }
+  std::vector<int64_t> next_row;
+  for (int64_t count : rows.counts) {
+    next_row.push_back(rows.num_rows);
+    rows.num_rows += count;
+  }
+  rows.picks = at::empty({rows.num_rows}, flat.options());
+  rows.row_of_pick = at::empty_like(flat).fill_(rows.num_rows);
+  int64_t* pick_of_row = rows.picks.mutable_data_ptr<int64_t>();
+  int64_t* row_of_pick = rows.row_of_pick.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < num_picks; ++i) {
+    if (expert_of[i] >= num_experts) continue;
+    row_of_pick[i] = next_row[expert_of[i]]++;
+    pick_of_row[row_of_pick[i]] = i;
+  }
+  rows.row_of_pick = rows.row_of_pick.view(picks.sizes());
+  rows.tokens = rows.picks.floor_divide(picks.size(1));
+  return rows;
+}
+
+at::Tensor GatherRows(const at::Tensor& x, const ExpertRows& rows) {
+  return GatherRowsFunction::apply(x, rows.tokens, rows.row_of_pick);
+}
+
+at::Tensor SumRows(const at::Tensor& y, const ExpertRows& rows) {
+  return SumRowsFunction::apply(y, rows.tokens, rows.row_of_pick);
+}
+
+}  // namespace adamoe

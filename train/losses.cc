@@ -1,0 +1,37 @@
+#include "train/losses.h"
+
+namespace adamoe {
+
+at::Tensor NextTokenLoss(const at::Tensor& logits, const at::Tensor& targets) {
+  return at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten());
+}
+
+at::Tensor NullBalanceLoss(const RouterOutput& routing, int64_t num_experts) {
+  const int64_t num_columns = routing.probabilities.size(1);
+  const double num_tokens = static_cast<double>(routing.probabilities.size(0));
+  at::Tensor shares = at::bincount(routing.picks.flatten(), /*weights=*/{}, num_columns)
+                          .to(at::kFloat)
+                          .div_(num_tokens);
+  if (num_columns > num_experts) {
+    at::Tensor null_shares = shares.narrow(0, num_experts, num_columns - num_experts);
+    null_shares.copy_(null_shares.mean().expand_as(null_shares));
+  }
+  return (shares * routing.probabilities.mean(0)).sum() * static_cast<double>(num_columns);
+}
+
+at::Tensor MeanNullBalanceLoss(const std::vector<RouterOutput>& routing, int64_t num_experts) {
+  std::vector<at::Tensor> losses;
+  for (const RouterOutput& layer : routing) losses.push_back(NullBalanceLoss(layer, num_experts));
+  return at::stack(losses).mean();
+}
+
+double MeanLoad(const std::vector<RouterOutput>& routing, int64_t num_experts) {
+  double load = 0;
+  for (const RouterOutput& layer : routing) {
+    const double num_true = (layer.picks < num_experts).sum().item<double>();
+    load += num_true / static_cast<double>(layer.picks.size(0));
+  }
+  return load / static_cast<double>(routing.size());
+}
+
+}  // namespace adamoe

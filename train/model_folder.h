@@ -1,0 +1,43 @@
+// The reference model from and to a Hugging Face Mixtral folder with AdaMoE's gate2 tensors.
+// Thread-safe.
+#ifndef ADAMOE_TRAIN_MODEL_FOLDER_H_
+#define ADAMOE_TRAIN_MODEL_FOLDER_H_
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/weights/mixtral_weights.h"
+#include "server/weights/model_config.h"
+#include "train/mixtral_parameters.h"
+#include "train/safetensors_writer.h"
+
+namespace adamoe {
+
+// Every tensor under its name in Hugging Face's Mixtral, in `dtype`.
+NamedTensors HuggingFaceTensors(const MixtralParameters& parameters, at::ScalarType dtype);
+
+// The text of config.json. No key carries m: readers infer it from gate2.
+std::string ConfigJson(const ModelConfig& config, at::ScalarType dtype);
+
+// Writes config.json, generation_config.json and model.safetensors to `dir`, which exists; each
+// file is replaced in one step. INTERNAL when a file cannot be written.
+absl::Status WriteModelFolder(const std::string& dir, const ModelConfig& config,
+                              const MixtralParameters& parameters, at::ScalarType dtype);
+
+struct ReferenceModel {
+  ModelConfig config;
+  MixtralParameters parameters;  // float32
+};
+
+// Copies weights of any type into float32 parameters, fused as the reference wants them.
+ReferenceModel ReferenceFrom(const MixtralWeights& weights);
+
+// LoadMixtral, then ReferenceFrom; errors as LoadMixtral.
+absl::StatusOr<ReferenceModel> LoadModelFolder(const std::string& dir);
+
+}  // namespace adamoe
+
+#endif  // ADAMOE_TRAIN_MODEL_FOLDER_H_
