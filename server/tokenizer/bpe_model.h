@@ -18,7 +18,7 @@
 namespace adamoe {
 
 // Far above any vocabulary in use; tables as long as the largest id stay affordable.
-inline constexpr int32_t kMaxTokenId = (1 << 22) - 1;
+inline constexpr int32_t kMaxTokenId = (1 << 20) - 1;
 
 class BpeModel {
  public:

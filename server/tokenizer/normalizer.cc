@@ -75,6 +75,10 @@ absl::StatusOr<std::string> ReplaceAll(const Regex& pattern, const std::string& 
   std::string replaced;
   replaced.reserve(text.size());
   for (const TextSpan& span : spans) {
+    if (replaced.size() + content.size() > kMaxTextBytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the tokenizer's replacements make more than ", kMaxTextBytes, " bytes"));
+    }
     if (span.is_match) {
       replaced += content;
     } else {

@@ -4,6 +4,7 @@
 #ifndef ADAMOE_SERVER_TOKENIZER_NORMALIZER_H_
 #define ADAMOE_SERVER_TOKENIZER_NORMALIZER_H_
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <vector>
@@ -15,13 +16,16 @@
 
 namespace adamoe {
 
+// Rules upon rules could make any text grow beyond all memory.
+inline constexpr size_t kMaxTextBytes = size_t{1} << 26;
+
 class Normalizer {
  public:
   // A null field is the normalizer that changes nothing. INVALID_ARGUMENT names what is not
   // understood.
   static absl::StatusOr<Normalizer> Parse(const JsonField& field);
 
-  // `text` is well-formed UTF-8, as is the result.
+  // `text` is well-formed UTF-8, as is the result. RESOURCE_EXHAUSTED beyond kMaxTextBytes.
   absl::StatusOr<std::string> Apply(std::string text) const;
 
  private:
@@ -36,7 +40,8 @@ class Normalizer {
 // {"String": "..."} or {"Regex": "..."}, as Replace and Split have it.
 absl::StatusOr<Regex> ParsePattern(const JsonField& field);
 
-// `text` with every match of `pattern` replaced by `content`.
+// `text` with every match of `pattern` replaced by `content`. RESOURCE_EXHAUSTED beyond
+// kMaxTextBytes.
 absl::StatusOr<std::string> ReplaceAll(const Regex& pattern, const std::string& content,
                                        absl::string_view text);
 

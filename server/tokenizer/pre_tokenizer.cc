@@ -50,6 +50,7 @@ void CutAt(const std::vector<TextSpan>& spans, Behavior behavior, const Word& wo
     while (i < spans.size() && Joined(spans[i - 1], spans[i], behavior)) ++i;
     if (behavior == Behavior::kRemoved && spans[first].is_match) continue;
     const size_t begin = spans[first].begin;
+    if (begin == spans[i - 1].end) continue;
     parts->push_back(
         {word.text.substr(begin, spans[i - 1].end - begin), word.starts_text && begin == 0});
   }
@@ -243,6 +244,12 @@ absl::StatusOr<std::vector<Word>> PreTokenizer::Apply(Word text) const {
     parts.reserve(words.size());
     for (Word& word : words) RETURN_IF_ERROR(step(std::move(word), &parts));
     words = std::move(parts);
+    size_t num_bytes = 0;
+    for (const Word& word : words) num_bytes += word.text.size();
+    if (num_bytes > kMaxTextBytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("the tokenizer's rules make more than ", kMaxTextBytes, " bytes"));
+    }
   }
   return words;
 }

@@ -28,7 +28,8 @@ class PreTokenizer {
   // not understood.
   static absl::StatusOr<PreTokenizer> Parse(const JsonField& field);
 
-  // The words of a stretch of normalized text, none empty.
+  // The words of a stretch of normalized text, none empty. RESOURCE_EXHAUSTED where they add up to
+  // more than kMaxTextBytes.
   absl::StatusOr<std::vector<Word>> Apply(Word text) const;
 
  private:

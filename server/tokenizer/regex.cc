@@ -29,14 +29,16 @@ struct FreeMatchParam {
 };
 using MatchParam = std::unique_ptr<OnigMatchParam, FreeMatchParam>;
 
-// Steps one search may take: a sound pattern goes over a text a few times, a catastrophic one
-// exponentially often.
+// Steps one search may take and choices it may keep open: a sound pattern goes over a text a few
+// times, a catastrophic one exponentially often.
 MatchParam LimitsFor(absl::string_view text) {
   MatchParam param(onig_new_match_param());
   onig_initialize_match_param(param.get());
   const auto max_retries = static_cast<unsigned long>(1'000'000 + 16 * text.size());
   onig_set_retry_limit_in_match_of_match_param(param.get(), max_retries);
   onig_set_retry_limit_in_search_of_match_param(param.get(), max_retries);
+  const auto max_stack = static_cast<unsigned int>(1'000'000 + 4 * text.size());
+  onig_set_match_stack_limit_size_of_match_param(param.get(), max_stack);
   return param;
 }
 
@@ -104,15 +106,17 @@ absl::Status Regex::Split(absl::string_view text, std::vector<TextSpan>* spans) 
           absl::StrCat("the tokenizer's pattern gave up on this text at byte ", start, ": ",
                        OnigError(at, nullptr)));
     }
-    // An empty match takes nothing, so it only moves the search on.
     const auto match_begin = static_cast<size_t>(region->beg[0]);
     const auto match_end = static_cast<size_t>(region->end[0]);
-    AddSpan(done, match_begin, false, spans);
-    AddSpan(match_begin, match_end, true, spans);
+    const bool is_empty = match_begin == match_end;
+    // Right behind another match an empty one does not count.
+    if (!is_empty || match_begin > done || spans->empty()) {
+      AddSpan(done, match_begin, false, spans);
+      spans->push_back({match_begin, match_end, true});
+    }
     done = match_end;
-    start = match_end > match_begin
-                ? match_end
-                : match_end + (match_end < text.size() ? Utf8Length(text[match_end]) : 1);
+    start = match_end;
+    if (is_empty) start += match_end < text.size() ? Utf8Length(text[match_end]) : 1;
   }
   AddSpan(done, text.size(), false, spans);
   return absl::OkStatus();

@@ -32,8 +32,9 @@ class Regex {
   static Regex Literal(std::string text);
 
   // Cuts `text` into matches, leftmost first, and what lies between them; together they cover it.
-  // Text must be well-formed UTF-8. RESOURCE_EXHAUSTED where a match would take more steps than any
-  // sound pattern needs.
+  // An empty match cuts what lies around it. RESOURCE_EXHAUSTED where a match would take
+  // more steps or memory than any sound pattern needs.
+  // REQUIRES: spans is empty; `text` is well-formed UTF-8.
   absl::Status Split(absl::string_view text, std::vector<TextSpan>* spans) const;
 
  private:

@@ -23,6 +23,7 @@ namespace adamoe {
 namespace {
 
 constexpr int32_t kMaxStrip = 1 << 20;
+constexpr size_t kMaxSteps = 64;  // a stream hands its tokens from step to step by recursion
 
 // The byte that "<0xNN>" names, or -1.
 int ByteOf(absl::string_view token) {
@@ -108,6 +109,9 @@ absl::Status TextDecoder::AddSteps(const JsonField& field) {
 }
 
 absl::Status TextDecoder::AddStep(const std::string& type, const JsonField& field) {
+  if (steps_.size() == kMaxSteps) {
+    return field.Error(absl::StrCat("more than ", kMaxSteps, " steps"));
+  }
   Step step;
   if (type == "Fuse") {
     if (TokensAreFused()) return absl::OkStatus();
