@@ -9,9 +9,12 @@
 #include <cstdint>
 
 #include "server/base/dtype.h"
-#include "server/kernels/cpu/isa.h"
 
 namespace adamoe {
+
+// In isa.h, which files with target flags do not include: it brings code of other libraries, to be
+// compiled without.
+enum class Isa : uint8_t;
 
 // y[t * y_stride + r] = sum over k of w[r * w_stride + k] * x[t][k].
 struct DotArgs {
