@@ -1,6 +1,9 @@
 # Every library the project uses, as an imported target.
 find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
+if(ADAMOE_SANITIZE MATCHES thread)
+  include("${CMAKE_CURRENT_LIST_DIR}/tsan_absl_mutex.cmake")
+endif()
 find_package(nlohmann_json REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(PkgConfig REQUIRED)
