@@ -1,5 +1,6 @@
 #include "train/model_folder.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -31,6 +32,15 @@ void AddLayer(const MixtralLayerParameters& layer, const std::string& prefix,
     add(absl::StrCat(expert, ".w2"), layer.w2.select(0, j));
     add(absl::StrCat(expert, ".w3"), layer.w13.select(0, j).narrow(0, inner, inner));
   }
+}
+
+// The double that reads as `value` does: 1e-5f as 1e-05, not as 9.999999747378752e-06.
+double ShortestDouble(float value) {
+  char text[32];
+  const std::to_chars_result end = std::to_chars(text, text + sizeof(text), value);
+  double shortest = value;
+  std::from_chars(text, end.ptr, shortest);
+  return shortest;
 }
 
 const char* DTypeName(at::ScalarType dtype) {
@@ -102,8 +112,8 @@ std::string ConfigJson(const ModelConfig& config, at::ScalarType dtype) {
                                  {"num_experts_per_tok", config.experts_per_token},
                                  {"hidden_act", "silu"},
                                  {"max_position_embeddings", config.max_position_embeddings},
-                                 {"rms_norm_eps", config.rms_norm_eps},
-                                 {"rope_theta", config.rope_theta},
+                                 {"rms_norm_eps", ShortestDouble(config.rms_norm_eps)},
+                                 {"rope_theta", ShortestDouble(config.rope_theta)},
                                  {"tie_word_embeddings", config.tie_word_embeddings},
                                  {"torch_dtype", DTypeName(dtype)}};
   json["sliding_window"] = nullptr;

@@ -287,6 +287,14 @@ absl::Status CheckOptions(const PretrainOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("batch ", options.batch, " must be a multiple of share ", options.share));
   }
+  const ModelConfig& config = options.config;
+  if (config.num_null_experts < 0 ||
+      config.experts_per_token > config.num_experts + config.num_null_experts) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "experts_per_token ", config.experts_per_token, ": expected at most num_experts ",
+        config.num_experts, " + num_null_experts ", config.num_null_experts));
+  }
+  if (options.window < 1) return absl::InvalidArgumentError("window must be above 0");
   if (options.text.empty()) return absl::InvalidArgumentError("text names no file");
   return absl::OkStatus();
 }

@@ -48,7 +48,7 @@ TEST(TrainBpeTest, LearnsTheMostFrequentPairFirst) {
 
 TEST(TrainBpeTest, RoundTripsTextInTheServersTokenizer) {
   const auto tokenizer = Load(Train(330));
-  for (const std::string text :
+  for (const std::string& text :
        {std::string(kText), std::string("x"), std::string(""), std::string("  two  spaces "),
         std::string("\n\nlines\n"), std::string("unseen: ÄÖ 漢字 \xF0\x9F\xA6\x8A #@~")}) {
     const auto ids = tokenizer->Encode(text, {});
