@@ -1,5 +1,6 @@
-// A request as the queue and the executor see it: token ids in, a sink for what comes out. Checked by rpc/: ids lie in
-// the vocabulary, the prompt is not empty, prompt and max_tokens fit the context.
+// A request as the queue and the executor see it: token ids in, a sink for what comes out. Checked
+// by rpc/: ids lie in the vocabulary, the prompt is not empty, prompt and max_tokens fit the
+// context.
 #ifndef ADAMOE_SERVER_REQUEST_REQUEST_H_
 #define ADAMOE_SERVER_REQUEST_REQUEST_H_
 
@@ -23,10 +24,11 @@ struct Request {
   ComputeDial compute;
   int32_t priority = 0;  // higher goes sooner
   absl::Time deadline = absl::InfiniteFuture();
-  // Set: log-probabilities of generated tokens, with so many alternatives each (0: the token's own only).
+  // Set: log-probabilities of generated tokens, with so many alternatives each (0: the token's own
+  // only).
   std::optional<uint32_t> num_top_logprobs;
-  // Set: OnPromptTokens is called with the positions from here on. Positions up to the one before it may come from
-  // the prefix cache, later ones are always run. 0: the cache is not read at all.
+  // Set: OnPromptTokens is called with the positions from here on. Positions up to the one before
+  // it may come from the prefix cache, later ones are always run. 0: the cache is not read at all.
   std::optional<uint32_t> prompt_info_from;
   bool experts_per_layer = false;
   std::shared_ptr<TokenSink> sink;  // not null

@@ -1,5 +1,5 @@
-// What the executor tells whoever counts: metrics/ implements it, so that the executor builds without prometheus-cpp.
-// All calls come from the executor thread and must not block.
+// What the executor tells whoever counts: metrics/ implements it, so that the executor builds
+// without prometheus-cpp. All calls come from the executor thread and must not block.
 #ifndef ADAMOE_SERVER_REQUEST_STEP_OBSERVER_H_
 #define ADAMOE_SERVER_REQUEST_STEP_OBSERVER_H_
 
@@ -17,15 +17,17 @@ enum class StepPhase { kPrefill, kDecode, kMixed };
 struct StepReport {
   StepPhase phase = StepPhase::kDecode;
   absl::Duration duration;
-  uint32_t num_tokens = 0;  // positions run
-  uint32_t num_prompt_tokens = 0;         // of which belong to prompts, run for the first time
-  uint32_t num_cached_prompt_tokens = 0;  // taken from the prefix cache by requests admitted in this step
+  uint32_t num_tokens = 0;         // positions run
+  uint32_t num_prompt_tokens = 0;  // of which belong to prompts, run for the first time
+  uint32_t num_cached_prompt_tokens =
+      0;  // taken from the prefix cache by requests admitted in this step
   uint32_t num_generated_tokens = 0;
   uint32_t num_preemptions = 0;
   SlotCounts prefill_slots;  // of positions run as part of a prompt (or of a recomputation)
   SlotCounts decode_slots;   // of positions that each fed one generated token back
-  std::vector<SlotCounts> layer_slots;                // [num_layers]
-  std::vector<std::vector<uint32_t>> expert_tokens;   // [num_layers][num_experts] rows each expert ran
+  std::vector<SlotCounts> layer_slots;  // [num_layers]
+  std::vector<std::vector<uint32_t>>
+      expert_tokens;  // [num_layers][num_experts] rows each expert ran
 };
 
 // State after a step, or after the last request has left.
@@ -41,7 +43,8 @@ class StepObserver {
   virtual ~StepObserver() = default;
   virtual void OnStep(const StepReport& report) = 0;
   virtual void OnLoad(const LoadReport& load) = 0;
-  // A request's first token, `since_submit` after its submission; `queue_time` of it was spent waiting.
+  // A request's first token, `since_submit` after its submission; `queue_time` of it was spent
+  // waiting.
   virtual void OnFirstToken(absl::Duration since_submit) = 0;
   // A later token, `since_previous` after the one before it.
   virtual void OnNextToken(absl::Duration since_previous) = 0;

@@ -8,8 +8,8 @@
 
 namespace adamoe {
 
-// Router picks of the positions a request had run, over all layers. slots = k x layers x positions, and
-// slots = true + null + dropped.
+// Router picks of the positions a request had run, over all layers. slots = k x layers x positions,
+// and slots = true + null + dropped.
 struct SlotCounts {
   uint64_t true_slots = 0;     // rows the expert kernels executed
   uint64_t null_slots = 0;     // picks of null experts: no work
@@ -26,9 +26,9 @@ struct SlotCounts {
 
 struct Usage {
   uint32_t prompt_tokens = 0;
-  uint32_t completion_tokens = 0;      // a stop token counts
-  uint32_t cached_prompt_tokens = 0;   // taken from the prefix cache: not run, no slots
-  uint64_t positions = 0;              // run through the model; recomputed ones count again
+  uint32_t completion_tokens = 0;     // a stop token counts
+  uint32_t cached_prompt_tokens = 0;  // taken from the prefix cache: not run, no slots
+  uint64_t positions = 0;             // run through the model; recomputed ones count again
   SlotCounts slots;
   absl::Duration queue_time;    // submission to first scheduled
   absl::Duration prefill_time;  // first scheduled to first token
