@@ -196,6 +196,16 @@ TEST_P(AttentionTest, IsTheSameInChunksAloneAndOnAnyNumberOfThreads) {
   }
 }
 
+TEST_P(AttentionTest, ReadsNoScratchItHasNotWritten) {
+  for (int32_t window : {0, 20}) {
+    const Scene scene({.head_dim = 30, .sliding_window = window}, kMixed);
+    const std::vector<float> expected = scene.Run(ops_.operator->());
+    TestOps ops(GetParam(), 1);
+    PoisonScratch();
+    EXPECT_EQ(scene.Run(ops.operator->()), expected) << "window " << window;
+  }
+}
+
 TEST_P(AttentionTest, OfOneKeyIsItsValue) {
   const std::vector<float> q(8, 100.0f), key(8, -100.0f);
   std::vector<float> keys(key), values = {1, 2, 3, 4, 5, 6, 7, 8}, out(8);

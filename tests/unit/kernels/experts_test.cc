@@ -159,6 +159,16 @@ TEST_P(ExpertsTest, CountOnTopOfWhatWasCounted) {
   EXPECT_EQ(executed[0], 6);
 }
 
+TEST_P(ExpertsTest, ReadNoScratchTheyHaveNotWritten) {
+  const Layer layer(3, 21, 45, DType::kBFloat16, DType::kBFloat16);
+  const GuardedTensor x = GuardedTensor::Random(40 * 21, DType::kFloat32, 1);
+  const Routing routing = RandomRouting(40, 3, 2);
+  const Result expected = Run(ops_.operator->(), layer, routing, x.floats(), 40, 21);
+  TestOps ops(GetParam(), 1);
+  PoisonScratch();
+  EXPECT_EQ(Run(ops.operator->(), layer, routing, x.floats(), 40, 21).out, expected.out);
+}
+
 // What is promised for float32; the kernels give it in bfloat16 too.
 TEST_P(ExpertsTest, AreTheSameAloneAndInABatchOnAnyNumberOfThreads) {
   const int64_t hidden = 131;

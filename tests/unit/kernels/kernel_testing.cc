@@ -3,10 +3,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
+
+#include "server/kernels/cpu/scratch.h"
 
 namespace adamoe {
 namespace {
@@ -93,6 +96,14 @@ void PrintTo(const Device& device, std::ostream* os) { *os << Name(device); }
 TestOps::TestOps(const Device& device, int num_threads)
     : pool_(num_threads),
       ops_(CreateCpuOps({.pool = &pool_, .precision = device.precision, .isa = device.isa})) {}
+
+void PoisonScratch() {
+  constexpr int64_t kFloats = 1 << 18;
+  for (int use = 0; use < kNumScratchUses; ++use) {
+    float* scratch = ThreadFloats(static_cast<Scratch>(use), kFloats);
+    std::fill_n(scratch, kFloats, std::numeric_limits<float>::quiet_NaN());
+  }
+}
 
 double LargestError(const std::vector<float>& actual, const std::vector<float>& expected) {
   if (actual.size() != expected.size()) return std::numeric_limits<double>::infinity();

@@ -79,6 +79,9 @@ class TestOps {
   std::unique_ptr<Ops> ops_;
 };
 
+// Fills the scratch of this thread, a MiB for each use, with NaN.
+void PoisonScratch();
+
 class DeviceTest : public testing::TestWithParam<Device> {};
 
 // Largest |actual - expected|, or infinity where one of them is not a number.

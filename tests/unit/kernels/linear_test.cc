@@ -101,6 +101,18 @@ TEST_P(LinearTest, IsTheSameAloneAndInABatchOnAnyNumberOfThreads) {
   }
 }
 
+TEST_P(LinearTest, ReadsNoScratchItHasNotWritten) {
+  TestOps ops(GetParam(), 1);
+  for (DType dtype : kDTypes) {
+    const GuardedTensor w = GuardedTensor::Random(21 * 45, dtype, 1);
+    const GuardedTensor x = GuardedTensor::Random(20 * 45, DType::kFloat32, 2);
+    const Matrix matrix = w.AsMatrix(21, 45);
+    const std::vector<float> expected = Run(ops_.operator->(), matrix, x.floats(), 20);
+    PoisonScratch();
+    EXPECT_EQ(Run(ops.operator->(), matrix, x.floats(), 20), expected) << Name(dtype);
+  }
+}
+
 TEST_P(LinearTest, RoundsInputsOnlyInBfloat16) {
   const float x = 1.0f + 0x1p-10f;
   const float one = 1.0f;
