@@ -13,6 +13,7 @@
 #include <system_error>
 #include <vector>
 
+#include "server/weights/model_config.h"
 #include "tests/fakes/checkpoint_writer.h"
 #include "tests/fakes/safetensors_writer.h"
 #include "tests/fakes/tokenizer_file.h"
@@ -123,7 +124,13 @@ int Main(int argc, char** argv) {
   options.new_style_config = flags.new_style != 0;
   options.config.eos_token_ids.clear();
   if (flags.eos >= 0) options.config.eos_token_ids = {flags.eos};
-  absl::Status status = WriteCheckpoint(options, flags.out);
+  const ModelConfig& c = options.config;
+  if (c.experts_per_token > c.num_experts + c.num_null_experts) {
+    std::fprintf(stderr, "--k: expected at most experts + null_experts\n");
+    return 2;
+  }
+  absl::Status status = ParseModelConfig(ConfigJson(options), "the flags' config").status();
+  if (status.ok()) status = WriteCheckpoint(options, flags.out);
   if (status.ok()) {
     status = WriteTextFile((std::filesystem::path(flags.out) / "tokenizer.json").string(),
                            ByteFallbackTokenizer(options.config.vocab_size));

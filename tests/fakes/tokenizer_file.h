@@ -7,14 +7,13 @@
 
 namespace adamoe {
 
-// The vocabulary that holds every byte: <unk>, <s>, </s> and 256 byte tokens.
-inline constexpr int32_t kMinByteVocabulary = 259;
+// The vocabulary that holds every byte: <unk>, <s>, </s>, 256 byte tokens and the metaspace.
+inline constexpr int32_t kMinByteVocabulary = 260;
 
 // The text of a byte-fallback BPE of exactly `vocab_size` tokens, in the form of Llama-2's and
-// Mixtral's: <unk>, <s>,
-// </s>, <0x00> ... <0xFF>, then as many as fit of: the metaspace and printable ASCII, then strings
-// of lower-case letters with their merges, shorter ones first. Any text can be encoded. REQUIRES:
-// vocab_size in [259, 480000].
+// Mixtral's: <unk>, <s>, </s>, <0x00> ... <0xFF>, the metaspace, then as many as fit of: printable
+// ASCII, then strings of lower-case letters with their merges, shorter ones first. Any text can be
+// encoded. REQUIRES: vocab_size in [kMinByteVocabulary, 480000].
 std::string ByteFallbackTokenizer(int32_t vocab_size);
 
 }  // namespace adamoe
