@@ -194,6 +194,7 @@ int main(int argc, char** argv) {
   usage.contains_help_flags = [](absl::string_view file) {
     return absl::EndsWith(file, "train/main.cc");
   };
+  usage.normalize_filename = [](absl::string_view) { return std::string("train/main.cc"); };
   absl::SetFlagsUsageConfig(usage);
   absl::SetProgramUsageMessage(
       "Trains and measures AdaMoE models.\n"
