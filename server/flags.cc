@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "server/base/status_macros.h"
 
 ABSL_FLAG(std::string, model, "",
@@ -83,6 +84,20 @@ bool AsksForHelp(int argc, char** argv) {
   return false;
 }
 
+// Prints `text` in lines of at most 96 columns, indented.
+void PrintWrapped(absl::string_view text) {
+  size_t column = 0;
+  for (const absl::string_view word : absl::StrSplit(text, ' ')) {
+    if (column > 0 && column + 1 + word.size() > 96) {
+      std::printf("\n");
+      column = 0;
+    }
+    column += std::printf("%s%.*s", column == 0 ? "      " : " ", static_cast<int>(word.size()),
+                          word.data());
+  }
+  std::printf("\n");
+}
+
 // Abseil's own --help ends with status 1.
 void PrintHelp() {
   std::printf("%s\n\nFlags, with their defaults:\n", std::string(kUsage).c_str());
@@ -91,8 +106,8 @@ void PrintHelp() {
     if (IsOwnFlagFile(flag->Filename())) flags[std::string(name)] = flag;
   }
   for (const auto& [name, flag] : flags) {
-    std::printf("  --%s=%s\n      %s\n", name.c_str(), flag->DefaultValue().c_str(),
-                flag->Help().c_str());
+    std::printf("  --%s=%s\n", name.c_str(), flag->DefaultValue().c_str());
+    PrintWrapped(flag->Help());
   }
 }
 

@@ -103,13 +103,15 @@ bool GenerationOutput::AddToken(const TokenInfo& token) {
 
 void GenerationOutput::Finish(const Outcome& outcome) {
   if (!stopped_) {
-    std::string text = matcher_.Push(decoder_.Flush(), /*may_stop=*/false).text;
-    text += matcher_.Flush();
-    if (!text.empty()) pieces_.push_back(Piece{false, {}, std::move(text)});
+    // The decoder's last text may hold a stop string that no token showed.
+    StopMatcher::Result last = matcher_.Push(decoder_.Flush(), num_tokens_ >= options_.min_tokens);
+    stopped_ = last.matched;
+    if (!stopped_) last.text += matcher_.Flush();
+    if (!last.text.empty()) pieces_.push_back(Piece{false, {}, std::move(last.text)});
   }
   if (!outcome.status.ok()) return;
   finish_ = std::make_unique<v1::Finish>();
-  finish_->set_reason(adamoe::ToProto(outcome.reason));
+  finish_->set_reason(adamoe::ToProto(stopped_ ? FinishReason::kStopSequence : outcome.reason));
   FillUsage(outcome.usage, options_.flops, finish_->mutable_usage());
 }
 

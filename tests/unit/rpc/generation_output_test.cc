@@ -22,9 +22,15 @@ class GenerationOutputTest : public testing::Test {
     tokenizer_ = std::move(*tokenizer);
   }
 
-  // The id of the token that stands for one byte.
-  static int32_t ByteId(unsigned char byte) { return 3 + byte; }
-  static TokenInfo Byte(unsigned char byte) { return Info(ByteId(byte)); }
+  // The token of one byte of a character that has none of its own.
+  static TokenInfo Byte(unsigned char byte) { return Info(3 + byte); }
+  // The token of a printable ASCII character.
+  int32_t CharId(char c) const {
+    const int32_t id = tokenizer_->TokenId(c == ' ' ? "\xe2\x96\x81" : std::string(1, c));
+    EXPECT_GE(id, 0) << c;
+    return id;
+  }
+  TokenInfo Char(char c) const { return Info(CharId(c)); }
   static TokenInfo Info(int32_t id) {
     TokenInfo info;
     info.id = id;
@@ -55,7 +61,7 @@ TEST_F(GenerationOutputTest, ATokenAtATime) {
   GenerationOutput output = Make({});
   v1::GenerateResponse message;
   for (const char c : std::string("hey")) {
-    EXPECT_FALSE(output.AddToken(Byte(static_cast<unsigned char>(c))));
+    EXPECT_FALSE(output.AddToken(Char(c)));
     ASSERT_TRUE(output.has_message());
     output.TakeMessage(&message);
     EXPECT_EQ(message.request_id(), "id");
@@ -75,7 +81,7 @@ TEST_F(GenerationOutputTest, ATokenAtATime) {
 
 TEST_F(GenerationOutputTest, ALaggingReaderGetsSeveralTokensInOneMessage) {
   GenerationOutput output = Make({});
-  for (const char c : std::string("hello")) output.AddToken(Byte(static_cast<unsigned char>(c)));
+  for (const char c : std::string("hello")) output.AddToken(Char(c));
   output.Finish(Ended(FinishReason::kLength));
   v1::GenerateResponse message;
   output.TakeMessage(&message);
@@ -93,12 +99,13 @@ TEST_F(GenerationOutputTest, CharactersComeWhole) {
   EXPECT_EQ(message.text(), "");
   EXPECT_EQ(message.tokens(0).text(), "\xef\xbf\xbd");
   output.AddToken(Byte(0xac));
-  EXPECT_EQ(TakeAll(output).text(), "\xe2\x82\xac");
+  output.AddToken(Char('!'));
+  EXPECT_EQ(TakeAll(output).text(), "\xe2\x82\xac!");
 }
 
 TEST_F(GenerationOutputTest, WhatIsHeldBackComesAtTheEnd) {
   GenerationOutput output = Make({"hello!"});
-  for (const char c : std::string("so hell")) output.AddToken(Byte(static_cast<unsigned char>(c)));
+  for (const char c : std::string("so hell")) output.AddToken(Char(c));
   EXPECT_EQ(TakeAll(output).text(), "so ");
   output.AddToken(Byte(0xe2));  // and a character that never becomes whole
   output.Finish(Ended(FinishReason::kLength));
@@ -109,7 +116,7 @@ TEST_F(GenerationOutputTest, AStopStringEndsTheText) {
   GenerationOutput output = Make({"STOP"});
   const std::string text = "go STOP";
   for (size_t i = 0; i < text.size(); ++i) {
-    EXPECT_EQ(output.AddToken(Byte(static_cast<unsigned char>(text[i]))), i + 1 == text.size());
+    EXPECT_EQ(output.AddToken(Char(text[i])), i + 1 == text.size());
   }
   output.Finish(Ended(FinishReason::kStopSequence));
   const v1::GenerateResponse all = TakeAll(output);
@@ -118,34 +125,45 @@ TEST_F(GenerationOutputTest, AStopStringEndsTheText) {
   EXPECT_EQ(all.finish().reason(), v1::STOP_SEQUENCE);
 }
 
+TEST_F(GenerationOutputTest, AStopStringThatShowsOnlyAtTheEndCutsTheText) {
+  // A run of bytes is text once it is over: here, at the end.
+  GenerationOutput output = Make({"\xe2\x82\xac"});
+  output.AddToken(Char('x'));
+  for (const unsigned char byte : {0xe2, 0x82, 0xac}) EXPECT_FALSE(output.AddToken(Byte(byte)));
+  output.Finish(Ended(FinishReason::kLength));
+  const v1::GenerateResponse all = TakeAll(output);
+  EXPECT_EQ(all.text(), "x");
+  EXPECT_EQ(all.finish().reason(), v1::STOP_SEQUENCE);
+}
+
 TEST_F(GenerationOutputTest, AStopStringWaitsForMinTokens) {
   GenerationOutput output = Make({"a"}, /*min_tokens=*/3);
-  EXPECT_FALSE(output.AddToken(Byte('a')));
-  EXPECT_FALSE(output.AddToken(Byte('a')));
-  EXPECT_TRUE(output.AddToken(Byte('a')));
+  EXPECT_FALSE(output.AddToken(Char('a')));
+  EXPECT_FALSE(output.AddToken(Char('a')));
+  EXPECT_TRUE(output.AddToken(Char('a')));
   EXPECT_EQ(TakeAll(output).text(), "aa");
 }
 
 TEST_F(GenerationOutputTest, AStopTokenIsListedWithoutText) {
-  GenerationOutput output({"id", {}, {ByteId('.'), 2}, 0, {100, 3, 2}}, *tokenizer_);
-  output.AddToken(Byte('x'));
-  output.AddToken(Byte('.'));
+  GenerationOutput output({"id", {}, {CharId('.'), 2}, 0, {100, 3, 2}}, *tokenizer_);
+  output.AddToken(Char('x'));
+  output.AddToken(Char('.'));
   output.Finish(Ended(FinishReason::kStopToken));
   const v1::GenerateResponse all = TakeAll(output);
   EXPECT_EQ(all.text(), "x");
   ASSERT_EQ(all.tokens_size(), 2);
-  EXPECT_EQ(all.tokens(1).id(), ByteId('.'));
+  EXPECT_EQ(all.tokens(1).id(), CharId('.'));
   EXPECT_EQ(all.finish().reason(), v1::STOP_TOKEN);
 }
 
 TEST_F(GenerationOutputTest, TokensKeepAllThatIsKnownOfThem) {
   GenerationOutput output = Make({});
-  TokenInfo info = Byte('x');
+  TokenInfo info = Char('x');
   info.logprob = -0.5f;
-  info.top_logprobs = {{ByteId('y'), -0.25f}, {ByteId('x'), -0.5f}};
+  info.top_logprobs = {{CharId('y'), -0.25f}, {CharId('x'), -0.5f}};
   info.experts = 5;
   info.experts_per_layer = {2, 3};
-  output.AddPrompt({Byte('p'), info});
+  output.AddPrompt({Char('p'), info});
   output.AddToken(info);
   v1::GenerateResponse message;
   output.TakeMessage(&message);
@@ -163,9 +181,9 @@ TEST_F(GenerationOutputTest, TokensKeepAllThatIsKnownOfThem) {
 
 TEST_F(GenerationOutputTest, MessagesStayBelowAReadersLimit) {
   GenerationOutput output = Make({});
-  TokenInfo info = Byte('x');
+  TokenInfo info = Char('x');
   info.logprob = -1.0f;
-  info.top_logprobs.assign(20, {ByteId('y'), -2.0f});
+  info.top_logprobs.assign(20, {CharId('y'), -2.0f});
   output.AddPrompt(std::vector<TokenInfo>(20000, info));
   for (int i = 0; i < 20000; ++i) output.AddToken(info);
   output.Finish(Ended(FinishReason::kLength));
@@ -190,7 +208,7 @@ TEST_F(GenerationOutputTest, MessagesStayBelowAReadersLimit) {
 
 TEST_F(GenerationOutputTest, AFailureLeavesNoFinish) {
   GenerationOutput output = Make({"xyz"});
-  output.AddToken(Byte('x'));
+  output.AddToken(Char('x'));
   output.Finish({absl::UnavailableError("shutting down"), FinishReason::kNone, {}});
   const v1::GenerateResponse all = TakeAll(output);
   EXPECT_EQ(all.text(), "x");
