@@ -124,12 +124,12 @@ def test_a_reader_that_lags_loses_nothing(server, client):
 
 def test_higher_priority_goes_sooner(models):
     with harness.Server(models["long"], "--max_running_requests=1") as server, server.client() as client:
-        running = client.stream(prompt="x", sampling=ENDLESS)
+        running = client.stream(prompt="x", sampling=ENDLESS, priority=100)  # none of the others preempts it
         next(running)
         ended = []
 
         def run(priority):
-            client.generate(prompt="x", sampling=SHORT, priority=priority)
+            client.generate(prompt="x", sampling=dict(SHORT, max_tokens=500), priority=priority)
             ended.append(priority)
 
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
