@@ -174,11 +174,14 @@ def test_mixtral_is_sentencepiece(mixtral_folder):
         assert answer == {"ids": oracle.encode(text, bos=False, eos=False)}, text
 
 
-@pytest.mark.parametrize("name", ["byte_level", "llama_split", "byte_fallback"])
-def test_small_tokenizers(name):
+SMALL = [GOLDEN / "byte_level", GOLDEN / "llama_split", GOLDEN / "byte_fallback", SOURCE / "deploy" / "demo_model"]
+
+
+@pytest.mark.parametrize("folder", SMALL, ids=lambda folder: folder.name)
+def test_small_tokenizers(folder):
     samples = texts(7, 1000)
-    check_encoding(GOLDEN / name, samples)
-    check_decoding(GOLDEN / name, 8, 1000, samples)
+    check_encoding(folder, samples)
+    check_decoding(folder, 8, 1000, samples)
 
 
 @pytest.mark.parametrize("name", sorted(pre_tokenizers()))

@@ -1,6 +1,8 @@
 // Every answer of tests/golden/tokenizer/answers.json.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
 #include <vector>
 
 #include "tests/unit/tokenizer/goldens.h"
@@ -89,6 +91,24 @@ TEST(Tokenizer, KnowsItsTokens) {
   EXPECT_FALSE(LoadGolden("byte_level")->strips_leading_space());
   const auto byte_level = LoadGolden("llama_split");
   EXPECT_EQ(byte_level->TokenBytes(byte_level->TokenId("Ġworld")), " world");
+}
+
+TEST(Tokenizer, ServesManyThreadsAtOnce) {
+  const auto answers = ReadGolden("answers.json")[1];
+  const auto tokenizer = LoadGolden(answers["tokenizer"]);
+  std::vector<std::thread> threads;
+  std::atomic<int> num_wrong{0};
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (const auto& answer : answers["encodings"]) {
+        const std::string text = answer["text"];
+        const auto ids = tokenizer->Encode(text, {.add_special_tokens = false});
+        if (!ids.ok() || *ids != answer["ids"].get<Ids>()) ++num_wrong;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(num_wrong, 0);
 }
 
 TEST(Tokenizer, RefusesWhatIsNotUtf8) {
