@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -38,6 +39,15 @@ int64_t KvCacheTokens(const ServerFlags& flags, const ModelConfig& config, Preci
   if (flags.kv_cache_tokens > 0) return flags.kv_cache_tokens;
   const int64_t element_bytes = precision == Precision::kFloat32 ? 4 : 2;
   return DefaultKvCacheTokens(config, element_bytes, AvailableMemoryBytes());
+}
+
+// A bound on the text that fits `max_context_tokens`, with room for normalization that shortens it.
+size_t MaxTextBytes(const Tokenizer& tokenizer, int32_t max_context_tokens) {
+  size_t longest = 1;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    longest = std::max(longest, tokenizer.TokenBytes(id).size());
+  }
+  return 4 * longest * static_cast<size_t>(max_context_tokens);
 }
 
 ServedModel Describe(const ServerFlags& flags, const MixtralWeights& weights, Precision precision) {
@@ -103,6 +113,7 @@ absl::StatusOr<LoadedModel> LoadModel(const ServerFlags& flags) {
           {.kv_cache_tokens = kv_cache_tokens, .block_size = flags.block_size}));
   const ModelDimensions& dims = loaded.model->dimensions();
   loaded.info.max_context_tokens = dims.max_context_tokens;
+  loaded.info.max_text_bytes = MaxTextBytes(*loaded.tokenizer, dims.max_context_tokens);
   loaded.info.flops = {dims.flops_per_slot, static_cast<uint32_t>(dims.experts_per_token),
                        flags.baseline_experts_per_token};
   LogLoaded(loaded.info, dims, Name(isa), num_threads, absl::Now() - start);

@@ -26,6 +26,9 @@ using WithDetokenize = v1::Inference::WithRawCallbackMethod_Detokenize<WithToken
 using WithGetModelInfo = v1::Inference::WithRawCallbackMethod_GetModelInfo<WithDetokenize>;
 using RawService = v1::Inference::WithRawCallbackMethod_GetLoad<WithGetModelInfo>;
 
+// A longer text would keep a thread that others need for seconds.
+constexpr size_t kMaxTokenizeBytes = 4 << 20;
+
 class InferenceService final : public RawService {
  public:
   explicit InferenceService(const CallContext& context) : context_(context) {}
@@ -74,6 +77,10 @@ class InferenceService final : public RawService {
 
   absl::Status DoTokenize(const v1::TokenizeRequest& request,
                           v1::TokenizeResponse* response) const {
+    if (request.text().size() > kMaxTokenizeBytes) {
+      return FieldError("text", absl::StrCat(request.text().size(), " bytes, at most ",
+                                             kMaxTokenizeBytes, " are allowed"));
+    }
     EncodeOptions options;
     options.add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
     const auto ids = context_.tokenizer->Encode(request.text(), options);

@@ -3,6 +3,7 @@
 #ifndef ADAMOE_SERVER_RPC_SERVED_MODEL_H_
 #define ADAMOE_SERVER_RPC_SERVED_MODEL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ struct ServedModel {
   int32_t experts_per_token = 0;        // k
   int32_t max_context_tokens = 0;       // prompt and output together
   int32_t prefix_cache_block_size = 0;  // positions shared at a time; 0: no prefix cache
+  size_t max_text_bytes = 0;            // no longer text can fit the context; 0: unknown
   std::vector<int32_t> eos_token_ids;
   ExpertFlopsRates flops;
 };

@@ -25,6 +25,7 @@ constexpr size_t kMaxStopBytes = 256;
 constexpr int kMaxStopTokenIds = 64;
 constexpr size_t kMaxLogitBiases = 1024;
 constexpr int kMaxContinuations = 1024;
+constexpr size_t kMaxScoreBytes = 16 << 20;
 constexpr float kMaxLogitBias = 100;
 constexpr float kMaxNullBias = 1000;
 
@@ -68,10 +69,18 @@ absl::StatusOr<std::vector<int32_t>> CheckIds(absl::string_view field, const Ids
   return std::vector<int32_t>(ids.begin(), ids.end());
 }
 
+// What cannot fit is not worth the time that tokenizing it takes.
+absl::Status CheckTextBytes(absl::string_view field, size_t num_bytes, const ServedModel& model) {
+  if (model.max_text_bytes == 0 || num_bytes <= model.max_text_bytes) return absl::OkStatus();
+  return FieldError(field, absl::StrCat(num_bytes, " bytes of text cannot fit the context of ",
+                                        model.max_context_tokens, " tokens"));
+}
+
 // Tokens of a text, which the model must know too: a folder's tokenizer may be larger than its
 // model.
 absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view field, absl::string_view text,
                                             const Tokenizer& tokenizer, const ServedModel& model) {
+  RETURN_IF_ERROR(CheckTextBytes(field, text.size(), model));
   auto ids = tokenizer.Encode(text, {});
   if (!ids.ok()) return FieldError(field, ids.status());
   for (const int32_t id : *ids) RETURN_IF_ERROR(CheckId(field, id, model));
@@ -113,9 +122,12 @@ absl::StatusOr<std::vector<int32_t>> CheckInput(const v1::GenerateRequest& proto
       return CheckIds("prompt_tokens.ids", proto.prompt_tokens().ids(), model);
     case v1::GenerateRequest::kMessages: {
       std::vector<ChatMessage> messages;
+      size_t num_bytes = 0;
       for (const auto& message : proto.messages().messages()) {
         messages.push_back({message.role(), message.content()});
+        num_bytes += message.content().size();
       }
+      RETURN_IF_ERROR(CheckTextBytes("messages", num_bytes, model));
       auto ids = EncodeChat(tokenizer, messages);
       if (!ids.ok()) return FieldError("messages", ids.status());
       for (const int32_t id : *ids) RETURN_IF_ERROR(CheckId("messages", id, model));
@@ -230,6 +242,19 @@ struct TextContext {
   size_t num_tokens = 0;
 };
 
+// Every text is tokenized together with the context, so much context times many texts is much work.
+absl::Status CheckScoreBytes(const v1::ScoreRequest& proto) {
+  size_t num_bytes = 0;
+  for (const v1::Continuation& continuation : proto.continuations()) {
+    if (!continuation.has_text()) continue;
+    num_bytes += proto.context().size() + continuation.text().size();
+  }
+  if (num_bytes <= kMaxScoreBytes) return absl::OkStatus();
+  return FieldError("continuations",
+                    absl::StrCat(num_bytes, " bytes of context and text together, at most ",
+                                 kMaxScoreBytes, " are allowed; send fewer at a time, or tokens"));
+}
+
 absl::StatusOr<std::vector<int32_t>> CheckContinuation(const v1::Continuation& proto,
                                                        const std::string& field,
                                                        const TextContext* context,
@@ -255,6 +280,7 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> CheckContinuations(const v1::S
   RETURN_IF_ERROR(CheckCount("continuations", proto.continuations_size(), kMaxContinuations));
   if (proto.continuations().empty())
     return FieldError("continuations", "none, at least one is needed");
+  RETURN_IF_ERROR(CheckScoreBytes(proto));
   std::vector<std::vector<int32_t>> continuations;
   for (int i = 0; i < proto.continuations_size(); ++i) {
     const std::string field = absl::StrCat("continuations[", i, "]");

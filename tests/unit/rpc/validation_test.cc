@@ -232,6 +232,26 @@ TEST_F(ValidationTest, TextThatTheModelHasNoTokenForIsRefused) {
   ExpectFieldError(Generate("prompt: 'z'").status(), "prompt", "is not below vocab_size 100");
 }
 
+TEST_F(ValidationTest, TextThatCannotFitIsNotTokenized) {
+  model_.max_text_bytes = 50;
+  EXPECT_TRUE(Generate("prompt: '" + std::string(50, 'e') + "'").ok());
+  ExpectFieldError(Generate("prompt: '" + std::string(51, 'e') + "'").status(), "prompt",
+                   "51 bytes of text cannot fit the context of 64 tokens");
+  ExpectFieldError(
+      Generate("messages { messages { role: 'user' content: '" + std::string(51, 'e') + "' } }")
+          .status(),
+      "messages", "51 bytes of text");
+  ExpectFieldError(
+      Score("context: '" + std::string(51, 'e') + "' continuations { text: 'x' }").status(),
+      "context", "51 bytes of text");
+}
+
+TEST_F(ValidationTest, ScoreRefusesToTokenizeAContextTooOften) {
+  const std::string text = "continuations { text: '" + std::string(40000, 'e') + "' } ";
+  ExpectFieldError(Score("context: 'a' " + Repeat(420, text)).status(), "continuations",
+                   "at most 16777216");
+}
+
 TEST_F(ValidationTest, MadeIdsAndSeedsDiffer) {
   std::set<std::string> ids;
   std::set<uint64_t> seeds;
