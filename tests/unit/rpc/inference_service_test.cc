@@ -266,7 +266,7 @@ TEST(GenerateTest, AReaderThatStopsReadingHoldsBackNobody) {
   const Generated late = ReadAll(*stuck);
   EXPECT_TRUE(late.status.ok()) << late.status.error_message();
   EXPECT_EQ(late.all.tokens_size(), 4000);
-  EXPECT_LT(late.num_messages, 3000);  // what had waited came together
+  EXPECT_LT(late.num_messages, 1000);  // what had waited came together
   EXPECT_EQ(serving.Count("ok"), 4);
 }
 

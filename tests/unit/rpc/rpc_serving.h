@@ -110,9 +110,11 @@ class Serving {
     rpc_server_.reset();
   }
 
-  // A connection of its own.
+  // A connection of its own, which takes about 64 KiB of a stream before it is read.
   std::shared_ptr<grpc::Channel> MakeChannel() const {
     grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65536);
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", rpc_server_->port()),
                                      grpc::InsecureChannelCredentials(), arguments);
