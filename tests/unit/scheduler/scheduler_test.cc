@@ -250,6 +250,20 @@ TEST_F(SchedulerTest, WhoHasWaitedTooLongKeepsItsBlocks) {
   EXPECT_EQ(Names(plan_.preempted), "b");
 }
 
+TEST_F(SchedulerTest, OfTwoWhoHaveWaitedTooLongTheYoungerGivesWay) {
+  Scheduler::Options options = SmallOptions();
+  options.starvation_limit = absl::Seconds(10);
+  Build(options, 7);
+  Add('a', 8, 0);
+  Add('b', 7, 3);
+  now_ += absl::Seconds(11);
+  for (int step = 0; step < 30; ++step) {
+    Step();
+    if (!plan_.preempted.empty()) break;
+  }
+  EXPECT_EQ(Names(plan_.preempted), "b");
+}
+
 TEST_F(SchedulerTest, TakesAPrefixFromTheCacheButRunsTheLastPosition) {
   Build(SmallOptions(), 64);
   Sequence* a = Add('a', 8, 0, 500);
