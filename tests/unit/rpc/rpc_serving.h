@@ -13,6 +13,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -222,6 +223,20 @@ inline Generated Generate(v1::Inference::Stub& stub, const v1::GenerateRequest& 
 
 inline Generated Generate(v1::Inference::Stub& stub, const std::string& request) {
   return Generate(stub, FromText<v1::GenerateRequest>(request));
+}
+
+// Runs `call`, a call with a deadline of `patience`, while the executor is held until that deadline
+// has surely passed for the server too.
+template <typename Call>
+void RunPastDeadline(Serving& serving, absl::Duration patience, Call call) {
+  serving.gate().Close();
+  std::thread client(call);
+  EXPECT_TRUE(serving.gate().AwaitHeld());
+  const absl::Time latest_start = absl::Now();
+  client.join();
+  // Timeouts are rounded up on the wire, by at most a hundredth.
+  absl::SleepFor(latest_start + 1.05 * patience - absl::Now());
+  serving.gate().Open();
 }
 
 // The first detail of a status, unpacked; false when it has none of this type.

@@ -141,12 +141,13 @@ TEST(ScoreTest, AFailureEndsItOnce) {
 
 TEST(ScoreTest, ADeadlineEndsIt) {
   Serving serving;
-  serving.gate().Close();
   v1::ScoreRequest request = WithContext(9);
   for (uint32_t i = 0; i < 5; ++i) AddContinuation({20 + i}, request);
-  EXPECT_EQ(Score(serving.stub(), request, absl::Milliseconds(150)).status.error_code(),
-            grpc::StatusCode::DEADLINE_EXCEEDED);
-  serving.gate().Open();
+  constexpr absl::Duration kDeadline = absl::Milliseconds(400);
+  RunPastDeadline(serving, kDeadline, [&] {
+    EXPECT_EQ(Score(serving.stub(), request, kDeadline).status.error_code(),
+              grpc::StatusCode::DEADLINE_EXCEEDED);
+  });
   EXPECT_TRUE(Eventually([&] { return serving.CountAll() == 1; }));
   EXPECT_EQ(serving.Count("deadline"), 1);
 }
