@@ -1,28 +1,45 @@
 #include "train/losses.h"
 
+#include <cmath>
+
 namespace adamoe {
 
-at::Tensor NextTokenLoss(const at::Tensor& logits, const at::Tensor& targets) {
-  return at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten());
+at::Tensor NextTokenLoss(const at::Tensor& logits, const at::Tensor& targets,
+                         const at::Tensor& counted) {
+  if (!counted.defined()) return at::cross_entropy_loss(logits.flatten(0, 1), targets.flatten());
+  const at::Tensor rows = counted.flatten().nonzero().squeeze(1);
+  if (rows.numel() == 0) return logits.sum() * 0;
+  return at::cross_entropy_loss(logits.flatten(0, 1).index_select(0, rows),
+                                targets.flatten().index_select(0, rows));
 }
 
-at::Tensor NullBalanceLoss(const RouterOutput& routing, int64_t num_experts) {
+at::Tensor BalanceLoss(RouterLoss loss, const RouterOutput& routing, int64_t num_experts) {
   const int64_t num_columns = routing.probabilities.size(1);
   const double num_tokens = static_cast<double>(routing.probabilities.size(0));
   at::Tensor shares = at::bincount(routing.picks.flatten(), /*weights=*/{}, num_columns)
                           .to(at::kFloat)
                           .div_(num_tokens);
-  if (num_columns > num_experts) {
+  if (loss == RouterLoss::kNull && num_columns > num_experts) {
     at::Tensor null_shares = shares.narrow(0, num_experts, num_columns - num_experts);
     null_shares.copy_(null_shares.mean().expand_as(null_shares));
   }
   return (shares * routing.probabilities.mean(0)).sum() * static_cast<double>(num_columns);
 }
 
-at::Tensor MeanNullBalanceLoss(const std::vector<RouterOutput>& routing, int64_t num_experts) {
+at::Tensor MeanBalanceLoss(RouterLoss loss, const std::vector<RouterOutput>& routing,
+                           int64_t num_experts) {
   std::vector<at::Tensor> losses;
-  for (const RouterOutput& layer : routing) losses.push_back(NullBalanceLoss(layer, num_experts));
+  for (const RouterOutput& layer : routing) {
+    losses.push_back(BalanceLoss(loss, layer, num_experts));
+  }
   return at::stack(losses).mean();
+}
+
+double AlphaAt(const AlphaSchedule& schedule, double done) {
+  if (schedule.shape == AlphaSchedule::Shape::kHalves) {
+    return done < 0.5 ? schedule.first : schedule.last;
+  }
+  return schedule.first * std::pow(schedule.last / schedule.first, done);
 }
 
 double MeanLoad(const std::vector<RouterOutput>& routing, int64_t num_experts) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
+#include "train/text_files.h"
 
 namespace adamoe {
 namespace {
@@ -130,6 +131,15 @@ absl::Status WriteModelFolder(const std::string& dir, const ModelConfig& config,
       WriteSafetensors(dir + "/model.safetensors", HuggingFaceTensors(parameters, dtype)));
   RETURN_IF_ERROR(WriteFileAtomically(dir + "/generation_config.json", generation.dump(2) + "\n"));
   return WriteFileAtomically(dir + "/config.json", ConfigJson(config, dtype));
+}
+
+absl::Status CopyTokenizer(const std::string& from_dir, const std::string& to_dir) {
+  RETURN_IF_ERROR(MakeFolder(to_dir));
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"}) {
+    ASSIGN_OR_RETURN(const std::string content, ReadTextFile(absl::StrCat(from_dir, "/", name)));
+    RETURN_IF_ERROR(WriteFileAtomically(absl::StrCat(to_dir, "/", name), content));
+  }
+  return absl::OkStatus();
 }
 
 ReferenceModel ReferenceFrom(const MixtralWeights& weights) {

@@ -27,6 +27,9 @@ std::string ConfigJson(const ModelConfig& config, at::ScalarType dtype);
 absl::Status WriteModelFolder(const std::string& dir, const ModelConfig& config,
                               const MixtralParameters& parameters, at::ScalarType dtype);
 
+// Copies the tokenizer's files from one model folder to another, which is made when missing.
+absl::Status CopyTokenizer(const std::string& from_dir, const std::string& to_dir);
+
 struct ReferenceModel {
   ModelConfig config;
   MixtralParameters parameters;  // float32

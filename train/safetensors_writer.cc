@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
@@ -112,6 +114,13 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view cont
   PendingFile file(path);
   RETURN_IF_ERROR(file.Write(content.data(), content.size()));
   return file.Finish();
+}
+
+absl::Status MakeFolder(const std::string& dir) {
+  std::error_code error;
+  std::filesystem::create_directories(dir, error);
+  if (!error) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(dir, ": cannot be made: ", error.message()));
 }
 
 }  // namespace adamoe

@@ -23,6 +23,9 @@ absl::Status WriteSafetensors(const std::string& path, const NamedTensors& tenso
 // Replaces a whole file in one step with `content`.
 absl::Status WriteFileAtomically(const std::string& path, absl::string_view content);
 
+// Makes `dir` and its parents when missing.
+absl::Status MakeFolder(const std::string& dir);
+
 }  // namespace adamoe
 
 #endif  // ADAMOE_TRAIN_SAFETENSORS_WRITER_H_

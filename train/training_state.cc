@@ -1,6 +1,5 @@
 #include "train/training_state.h"
 
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -37,7 +36,9 @@ absl::Status Restore(const SafetensorsFile& file, const std::string& name,
     return absl::InvalidArgumentError(
         absl::StrCat(file.path(), ": ", name, " does not have the model's type and shape"));
   }
-  std::memcpy(tensor.mutable_data_ptr<float>(), entry.data, entry.num_bytes);
+  const at::Tensor saved = at::from_blob(const_cast<void*>(static_cast<const void*>(entry.data)),
+                                         entry.shape, at::kFloat);
+  tensor.copy_(saved);
   return absl::OkStatus();
 }
 
@@ -47,7 +48,7 @@ absl::StatusOr<TrainingProgress> ReadProgress(const std::string& path, std::stri
   try {
     const nlohmann::json json = nlohmann::json::parse(text);
     *tensors = json.at("tensors");
-    return TrainingProgress{json.at("steps"), json.at("windows"), json.at("tokens"),
+    return TrainingProgress{json.at("steps"), json.at("rows"), json.at("tokens"),
                             json.at("seconds")};
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
@@ -57,20 +58,19 @@ absl::StatusOr<TrainingProgress> ReadProgress(const std::string& path, std::stri
 }  // namespace
 
 absl::Status SaveTrainingState(const std::string& dir, const TrainingProgress& progress,
-                               const MixtralParameters& parameters, const AdamW& optimizer) {
-  MixtralParameters handles = parameters;
-  const std::vector<at::Tensor*> tensors = AllTensors(&handles);
+                               const NamedTensors& parameters, const AdamW& optimizer) {
   NamedTensors named;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    named.emplace_back(absl::StrCat("parameter.", i), *tensors[i]);
-    named.emplace_back(absl::StrCat("first_moment.", i), optimizer.first_moments()[i]);
-    named.emplace_back(absl::StrCat("second_moment.", i), optimizer.second_moments()[i]);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, tensor] = parameters[i];
+    named.emplace_back(absl::StrCat("parameter.", name), tensor);
+    named.emplace_back(absl::StrCat("first_moment.", name), optimizer.first_moments()[i]);
+    named.emplace_back(absl::StrCat("second_moment.", name), optimizer.second_moments()[i]);
   }
   const std::string file = absl::StrCat("training-", progress.num_steps, ".safetensors");
   RETURN_IF_ERROR(WriteSafetensors(absl::StrCat(dir, "/", file), named));
   const nlohmann::ordered_json json = {{"tensors", file},
                                        {"steps", progress.num_steps},
-                                       {"windows", progress.num_windows},
+                                       {"rows", progress.num_rows},
                                        {"tokens", progress.num_tokens},
                                        {"seconds", progress.seconds}};
   RETURN_IF_ERROR(WriteFileAtomically(dir + "/training.json", json.dump(2) + "\n"));
@@ -79,19 +79,19 @@ absl::Status SaveTrainingState(const std::string& dir, const TrainingProgress& p
 }
 
 absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& dir,
-                                                   MixtralParameters* parameters,
+                                                   const NamedTensors& parameters,
                                                    AdamW* optimizer) {
   std::string tensor_file;
   ASSIGN_OR_RETURN(const TrainingProgress progress,
                    ReadProgress(dir + "/training.json", &tensor_file));
   ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(absl::StrCat(dir, "/", tensor_file)));
-  const std::vector<at::Tensor*> tensors = AllTensors(parameters);
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    RETURN_IF_ERROR(Restore(*file, absl::StrCat("parameter.", i), *tensors[i]));
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const auto& [name, tensor] = parameters[i];
+    RETURN_IF_ERROR(Restore(*file, absl::StrCat("parameter.", name), tensor));
     RETURN_IF_ERROR(
-        Restore(*file, absl::StrCat("first_moment.", i), optimizer->first_moments()[i]));
+        Restore(*file, absl::StrCat("first_moment.", name), optimizer->first_moments()[i]));
     RETURN_IF_ERROR(
-        Restore(*file, absl::StrCat("second_moment.", i), optimizer->second_moments()[i]));
+        Restore(*file, absl::StrCat("second_moment.", name), optimizer->second_moments()[i]));
   }
   optimizer->set_num_steps(progress.num_steps);
   return progress;

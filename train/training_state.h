@@ -10,25 +10,27 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "train/adamw.h"
-#include "train/mixtral_parameters.h"
+#include "train/safetensors_writer.h"
 
 namespace adamoe {
 
 struct TrainingProgress {
   int64_t num_steps = 0;
-  int64_t num_windows = 0;  // drawn from the sampler
+  int64_t num_rows = 0;  // drawn from the example source
   int64_t num_tokens = 0;
   double seconds = 0;
 };
 
+// `parameters`: float32, those that `optimizer` updates, in its order.
 absl::Status SaveTrainingState(const std::string& dir, const TrainingProgress& progress,
-                               const MixtralParameters& parameters, const AdamW& optimizer);
+                               const NamedTensors& parameters, const AdamW& optimizer);
 
-// Restores what SaveTrainingState saved of a model of the same shape, into the tensors of
-// *parameters and *optimizer. NOT_FOUND without a saved state; INVALID_ARGUMENT names the tensor
-// that does not fit.
+// Restores what SaveTrainingState saved of the same parameters, into the tensors of `parameters`
+// and *optimizer. NOT_FOUND without a saved state; INVALID_ARGUMENT names the tensor that does not
+// fit.
 absl::StatusOr<TrainingProgress> LoadTrainingState(const std::string& dir,
-                                                   MixtralParameters* parameters, AdamW* optimizer);
+                                                   const NamedTensors& parameters,
+                                                   AdamW* optimizer);
 
 }  // namespace adamoe
 

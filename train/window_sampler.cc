@@ -14,18 +14,18 @@ WindowSampler::WindowSampler(std::vector<TokenSource> sources, int64_t window, u
   pick_source_ = std::discrete_distribution<size_t>(shares.begin(), shares.end());
 }
 
-at::Tensor WindowSampler::Draw(int64_t batch) {
-  at::Tensor windows = at::empty({batch, window_ + 1}, at::kLong);
+Examples WindowSampler::Draw(int64_t num_rows) {
+  at::Tensor windows = at::empty({num_rows, window_ + 1}, at::kLong);
   int64_t* out = windows.mutable_data_ptr<int64_t>();
-  for (int64_t row = 0; row < batch; ++row) {
+  for (int64_t row = 0; row < num_rows; ++row) {
     const auto [source, begin] = Next();
     out = std::copy_n(source->tokens.begin() + begin, window_ + 1, out);
   }
-  return windows;
+  return {windows, {}};
 }
 
-void WindowSampler::Skip(int64_t num_windows) {
-  for (int64_t i = 0; i < num_windows; ++i) Next();
+void WindowSampler::Skip(int64_t num_rows) {
+  for (int64_t i = 0; i < num_rows; ++i) Next();
 }
 
 int64_t WindowSampler::num_tokens() const {
@@ -39,7 +39,6 @@ std::pair<const TokenSource*, int64_t> WindowSampler::Next() {
   if (passes_[source].begins.empty()) BeginPass(source);
   const int64_t begin = passes_[source].begins.back();
   passes_[source].begins.pop_back();
-  ++num_drawn_;
   return {&sources_[source], begin};
 }
 

@@ -7,11 +7,12 @@
 #ifndef ADAMOE_TRAIN_WINDOW_SAMPLER_H_
 #define ADAMOE_TRAIN_WINDOW_SAMPLER_H_
 
-#include <ATen/ATen.h>
-
 #include <cstdint>
 #include <random>
+#include <utility>
 #include <vector>
+
+#include "train/trainer.h"
 
 namespace adamoe {
 
@@ -20,17 +21,15 @@ struct TokenSource {
   double weight = 1;  // passes over it per pass over a source of weight 1
 };
 
-class WindowSampler {
+class WindowSampler final : public ExampleSource {
  public:
   // REQUIRES: every source is longer than window + 1 tokens.
   WindowSampler(std::vector<TokenSource> sources, int64_t window, uint64_t seed);
 
-  // The next `batch` windows: [batch, window + 1], i64; inputs are all columns but the last,
-  // targets all but the first.
-  at::Tensor Draw(int64_t batch);
-  void Skip(int64_t num_windows);
+  // A row is a window.
+  Examples Draw(int64_t num_rows) override;
+  void Skip(int64_t num_rows) override;
 
-  int64_t num_drawn() const { return num_drawn_; }
   int64_t num_tokens() const;  // of all sources
 
  private:
@@ -47,7 +46,6 @@ class WindowSampler {
   std::mt19937_64 random_;
   std::discrete_distribution<size_t> pick_source_;
   std::vector<Pass> passes_;
-  int64_t num_drawn_ = 0;
 };
 
 }  // namespace adamoe

@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <cmath>
+#include <csignal>
 #include <fstream>
 
 #include "tests/unit/train/tiny_model.h"
@@ -40,14 +43,19 @@ class PretrainTest : public testing::Test {
     options.config = TinyConfig();
     options.text = {folder_.File("corpus.txt")};
     options.tokenizer_dir = folder_.path();
-    options.out_dir = folder_.File(out);
+    options.trainer.out_dir = folder_.File(out);
     options.window = 16;
-    options.batch = 8;
-    options.share = 2;
-    options.num_threads = 2;
+    options.trainer.batch = 8;
+    options.trainer.share = 2;
+    options.trainer.num_threads = 2;
     options.use_bfloat16 = false;
-    options.max_steps = max_steps;
-    options.learning_rate = 1e-2;
+    options.trainer.max_steps = max_steps;
+    options.trainer.learning_rate = 1e-2;
+    return options;
+  }
+
+  static PretrainOptions Resumed(PretrainOptions options) {
+    options.resume = true;
     return options;
   }
 
@@ -85,9 +93,9 @@ TEST_F(PretrainTest, BFloat16LearnsToo) {
 TEST_F(PretrainTest, ResumedRunEqualsOneThatNeverStopped) {
   const auto with_constant_schedule = [this](const std::string& out, int64_t max_steps) {
     PretrainOptions options = Options(out, max_steps);
-    options.warmup = 0;
-    options.min_learning_rate_ratio = 1;
-    options.first_alpha = options.last_alpha = 0.01;
+    options.trainer.warmup = 0;
+    options.trainer.min_learning_rate_ratio = 1;
+    options.trainer.alpha = {0.01, 0.01};
     return options;
   };
   ASSERT_TRUE(Pretrain(with_constant_schedule("whole", 6), &stop_).ok());
@@ -112,13 +120,50 @@ TEST_F(PretrainTest, StopSavesWhatThereIs) {
   EXPECT_TRUE(Pretrain(resumed, &stop_).ok());
 }
 
+// A training that can only explode ends with an error, and what was saved before stays.
+TEST_F(PretrainTest, LossThatIsNotFiniteEndsTheRunAndKeepsTheCheckpoint) {
+  ASSERT_TRUE(Pretrain(Options("exploding", 2), &stop_).ok());
+  const std::string model = Read("exploding/model.safetensors");
+  PretrainOptions options = Options("exploding", 60);
+  options.trainer.learning_rate = 1e30;
+  options.resume = true;
+  const absl::Status status = Pretrain(options, &stop_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("not finite"));
+  EXPECT_TRUE(Read("exploding/model.safetensors") == model);
+  EXPECT_TRUE(Pretrain(Resumed(Options("exploding", 3)), &stop_).ok());
+}
+
+// The limit on a file's size stands for a disk that is full: both make write() fail.
+TEST_F(PretrainTest, FullDiskIsAnErrorAndKeepsTheCheckpoint) {
+  ASSERT_TRUE(Pretrain(Options("full", 2), &stop_).ok());
+  const std::string model = Read("full/model.safetensors");
+  const std::string state = Read("full/training.json");
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{model.size() / 2, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const absl::Status status = Pretrain(Resumed(Options("full", 4)), &stop_);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("cannot be written"));
+  EXPECT_TRUE(Read("full/model.safetensors") == model);
+  EXPECT_TRUE(Read("full/training.json") == state);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_.File("full"))) {
+    EXPECT_THAT(entry.path().string(), testing::Not(testing::EndsWith(".tmp")));
+  }
+  EXPECT_TRUE(Pretrain(Resumed(Options("full", 3)), &stop_).ok());
+}
+
 TEST_F(PretrainTest, ErrorsNameWhatIsWrong) {
   const auto message = [this](const PretrainOptions& options) {
     return std::string(Pretrain(options, &stop_).message());
   };
   EXPECT_THAT(message(Options("x", 0)), testing::HasSubstr("max_steps"));
   PretrainOptions options = Options("x", 1);
-  options.share = 3;
+  options.trainer.share = 3;
   EXPECT_THAT(message(options), testing::HasSubstr("share 3"));
   options = Options("x", 1);
   options.text = {folder_.File("corpus.txt") + ":-2"};

@@ -115,9 +115,35 @@ TEST(LossesTest, NullBalanceLossIsTheOneWorkedOutByHand) {
   // f = 1/3, 2/3, 2/3, 1/3; its nulls averaged: 1/3, 2/3, 1/2, 1/2.
   // P = 0.8/3, 0.7/3, 1/3, 0.5/3. Sum of products: (0.8/3 + 1.4/3 + 0.5 + 0.25) / 3.
   const double expected = 4 * (0.8 / 3 + 1.4 / 3 + 0.5 + 0.25) / 3;
-  EXPECT_NEAR(NullBalanceLoss(output, 2).item<double>(), expected, 1e-6);
-  EXPECT_NEAR(MeanNullBalanceLoss({output, output}, 2).item<double>(), expected, 1e-6);
+  EXPECT_NEAR(BalanceLoss(RouterLoss::kNull, output, 2).item<double>(), expected, 1e-6);
+  EXPECT_NEAR(MeanBalanceLoss(RouterLoss::kNull, {output, output}, 2).item<double>(), expected,
+              1e-6);
+  // Each null by its own share: f = 1/3, 2/3, 2/3, 1/3.
+  const double each = 4 * (0.8 / 3 + 1.4 / 3 + 2.0 / 3 + 0.5 / 3) / 3;
+  EXPECT_NEAR(BalanceLoss(RouterLoss::kBalance, output, 2).item<double>(), each, 1e-6);
   EXPECT_NEAR(MeanLoad({output}, 2), 1.0, 1e-12);
+}
+
+TEST(LossesTest, AlphaFallsByHalvesOrInEqualRatios) {
+  const AlphaSchedule halves{0.02, 0.0001, AlphaSchedule::Shape::kHalves};
+  EXPECT_EQ(AlphaAt(halves, 0), 0.02);
+  EXPECT_EQ(AlphaAt(halves, 0.49), 0.02);
+  EXPECT_EQ(AlphaAt(halves, 0.5), 0.0001);
+  const AlphaSchedule exponential{0.01, 0.0001, AlphaSchedule::Shape::kExponential};
+  EXPECT_NEAR(AlphaAt(exponential, 0), 0.01, 1e-12);
+  EXPECT_NEAR(AlphaAt(exponential, 0.5), 0.001, 1e-12);
+  EXPECT_NEAR(AlphaAt(exponential, 1), 0.0001, 1e-12);
+}
+
+TEST(LossesTest, NextTokenLossIsTheMeanOverCountedTargets) {
+  const at::Tensor logits = at::randn({2, 3, 8});
+  const at::Tensor targets = at::tensor({0, 5, 3, 1, 1, 7}, at::kLong).view({2, 3});
+  const at::Tensor counted = at::tensor({0, 1, 0, 0, 0, 1}, at::kInt).to(at::kBool).view({2, 3});
+  const double expected = -(at::log_softmax(logits[0][1], -1)[5].item<double>() +
+                            at::log_softmax(logits[1][2], -1)[7].item<double>()) /
+                          2;
+  EXPECT_NEAR(NextTokenLoss(logits, targets, counted).item<double>(), expected, 1e-6);
+  EXPECT_EQ(NextTokenLoss(logits, targets, at::zeros_like(counted)).item<double>(), 0);
 }
 
 TEST(LossesTest, NextTokenLossOfUniformLogitsIsTheLogOfTheVocabulary) {
@@ -130,7 +156,7 @@ double TrainingLoss(const ModelConfig& config, const MixtralParameters& paramete
   const int64_t length = ids.size(1) - 1;
   const ReferenceOutput output = ReferenceForward(config, parameters, ids.narrow(1, 0, length));
   *loss = NextTokenLoss(output.logits, ids.narrow(1, 1, length)) +
-          0.1 * MeanNullBalanceLoss(output.routing, config.num_experts);
+          0.1 * MeanBalanceLoss(RouterLoss::kNull, output.routing, config.num_experts);
   return loss->item<double>();
 }
 
