@@ -38,26 +38,29 @@ ActiveRequest::ActiveRequest(RequestTicket ticket, std::unique_ptr<Request> owne
   sequence.max_cached_tokens = std::numeric_limits<int32_t>::max();
   sequence.max_positions =
       num_prompt_tokens() + static_cast<int32_t>(std::max(max_output_tokens, 1u)) - 1;
-  usage.prompt_tokens = static_cast<uint32_t>(num_prompt_tokens());
+  const int32_t num_scored_next = request->scored_next_token.has_value() ? 1 : 0;
+  usage.prompt_tokens = static_cast<uint32_t>(num_prompt_tokens() + num_scored_next);
   if (!request->prompt_info_from) return;
   first_prompt_info =
       static_cast<int32_t>(std::min<size_t>(*request->prompt_info_from, request->prompt.size()));
-  prompt_infos.resize(num_prompt_tokens() - first_prompt_info);
+  prompt_infos.resize(num_prompt_tokens() + num_scored_next - first_prompt_info);
   // The first of them is scored by the logits of the position before it, so that one is run as
   // well.
   sequence.max_cached_tokens = std::max(first_prompt_info - 1, 0);
 }
 
 bool ActiveRequest::WantsLogits(int32_t position) const {
-  if (position == sequence.num_tokens() - 1) return max_output_tokens > 0;
-  return owes_prompt_infos() && position + 1 >= first_prompt_info &&
-         position + 1 < num_prompt_tokens();
+  if (position == sequence.num_tokens() - 1 && max_output_tokens > 0) return true;
+  return AsksAbout(position + 1);
 }
 
 TokenInfo* ActiveRequest::PromptInfoAt(int32_t position) {
-  const bool asked =
-      owes_prompt_infos() && position >= first_prompt_info && position < num_prompt_tokens();
-  return asked ? &prompt_infos[position - first_prompt_info] : nullptr;
+  return AsksAbout(position) ? &prompt_infos[position - first_prompt_info] : nullptr;
+}
+
+bool ActiveRequest::AsksAbout(int32_t position) const {
+  return owes_prompt_infos() && position >= first_prompt_info &&
+         position - first_prompt_info < static_cast<int32_t>(prompt_infos.size());
 }
 
 uint32_t ActiveRequest::AdvancePrompt(int32_t end) {

@@ -25,6 +25,12 @@ struct ActiveRequest {
   int32_t num_prompt_tokens() const { return static_cast<int32_t>(request->prompt.size()); }
   uint32_t num_output_tokens() const { return sampler.num_output_tokens(); }
 
+  // The token at a position of the prompt, or scored behind it.
+  int32_t ScoredToken(int32_t position) const {
+    const bool in_prompt = position < num_prompt_tokens();
+    return in_prompt ? request->prompt[position] : *request->scored_next_token;
+  }
+
   bool ran_every_token() const { return sequence.num_computed == sequence.num_tokens(); }
 
   // Whether the logits of this position are wanted: to sample from, or to score the prompt's next
@@ -33,6 +39,9 @@ struct ActiveRequest {
 
   // OnPromptTokens is still to come.
   bool owes_prompt_infos() const { return first_prompt_info >= 0; }
+
+  // Whether information about this position, or about the token scored behind the prompt, is owed.
+  bool AsksAbout(int32_t position) const;
 
   // Where the information about this position goes; null for one that was not asked about.
   TokenInfo* PromptInfoAt(int32_t position);
@@ -54,8 +63,8 @@ struct ActiveRequest {
   Sampler sampler;
   Usage usage;
 
-  // Positions [first_prompt_info, prompt length), filled as they are run; -1 when not asked for or
-  // handed over.
+  // Positions [first_prompt_info, prompt length), and Request::scored_next_token behind them,
+  // filled as they are run; -1 when not asked for or handed over.
   int32_t first_prompt_info = -1;
   std::vector<TokenInfo> prompt_infos;
 

@@ -58,7 +58,8 @@ absl::Status StepOutput::Score(int32_t row, int32_t scored, ActiveRequest* reque
   RETURN_IF_ERROR(CheckLogits(logits));
   const float sum = LogSumExp(logits);
   TokenInfo* info = request->PromptInfoAt(scored);
-  info->logprob = logits[request->request->prompt[scored]] - sum;
+  info->id = request->ScoredToken(scored);
+  info->logprob = logits[info->id] - sum;
   info->top_logprobs = TopLogprobs(logits, sum, request->request->num_top_logprobs.value_or(0));
   return absl::OkStatus();
 }

@@ -30,6 +30,9 @@ struct Request {
   // Set: OnPromptTokens is called with the positions from here on. Positions up to the one before
   // it may come from the prefix cache, later ones are always run. 0: the cache is not read at all.
   std::optional<uint32_t> prompt_info_from;
+  // Set: a token that is scored behind the prompt without being run, as the last of OnPromptTokens.
+  // REQUIRES: sampling.max_tokens = 0, prompt_info_from is set.
+  std::optional<int32_t> scored_next_token;
   bool experts_per_layer = false;
   std::shared_ptr<TokenSink> sink;  // not null
   absl::Time submit_time;           // set by RequestQueue::Submit

@@ -51,8 +51,9 @@ class TokenSink {
 
   virtual ~TokenSink() = default;
 
-  // Positions [Request::prompt_info_from, prompt length), once, before the first token. Called only
-  // when Request::prompt_info_from is set.
+  // Positions [Request::prompt_info_from, prompt length), then Request::scored_next_token where
+  // there is one (its experts are 0: it is not run), once, before the first token. Called only when
+  // Request::prompt_info_from is set.
   virtual void OnPromptTokens(std::vector<TokenInfo> tokens) = 0;
 
   // The next token. kStop ends the request with reason kStopSequence (a stop string matched).

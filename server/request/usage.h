@@ -25,7 +25,7 @@ struct SlotCounts {
 };
 
 struct Usage {
-  uint32_t prompt_tokens = 0;
+  uint32_t prompt_tokens = 0;         // Request::scored_next_token counts
   uint32_t completion_tokens = 0;     // a stop token counts
   uint32_t cached_prompt_tokens = 0;  // taken from the prefix cache: not run, no slots
   uint64_t positions = 0;             // run through the model; recomputed ones count again

@@ -79,7 +79,8 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
     request->id = work_.id;
     request->prompt = work_.context;
     const std::vector<int32_t>& continuation = work_.continuations[index];
-    request->prompt.insert(request->prompt.end(), continuation.begin(), continuation.end());
+    request->prompt.insert(request->prompt.end(), continuation.begin(), continuation.end() - 1);
+    request->scored_next_token = continuation.back();
     request->sampling.max_tokens = 0;
     request->sampling.seed = 0;
     request->compute = work_.compute;

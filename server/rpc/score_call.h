@@ -1,5 +1,5 @@
 // One Score: every continuation is a request of its own, of context + continuation, for which
-// nothing is generated.
+// nothing is generated. The last token of a continuation is scored but not run: nothing follows it.
 //
 // The first continuation runs alone where the others will then find their context in the prefix
 // cache; after it a window of them is with the executor at a time, so that one Score neither fills

@@ -144,8 +144,13 @@ const char* InputName(const v1::GenerateRequest& proto) {
   return proto.has_prompt_tokens() ? "prompt_tokens" : "messages";
 }
 
+absl::Status CheckNotEmpty(const char* field, size_t num_tokens) {
+  if (num_tokens > 0) return absl::OkStatus();
+  return FieldError(field, "no tokens, at least one is needed");
+}
+
 absl::Status CheckPromptLength(const char* field, size_t num_tokens, const ServedModel& model) {
-  if (num_tokens == 0) return FieldError(field, "no tokens, at least one is needed");
+  RETURN_IF_ERROR(CheckNotEmpty(field, num_tokens));
   const size_t max = model.max_context_tokens - 1;
   if (num_tokens <= max) return absl::OkStatus();
   return FieldError(
@@ -289,10 +294,12 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> CheckContinuations(const v1::S
     const size_t num_tokens = continuations.back().size();
     if (num_tokens == 0)
       return FieldError(field, "adds no tokens to the context, at least one is needed");
-    if (num_context_tokens + num_tokens > static_cast<size_t>(model.max_context_tokens)) {
-      return FieldError(field, absl::StrCat(num_tokens, " tokens after the context's ",
-                                            num_context_tokens, " do not fit the ",
-                                            model.max_context_tokens, " of the model's context"));
+    // The last one is not run.
+    if (num_context_tokens + num_tokens - 1 > static_cast<size_t>(model.max_context_tokens)) {
+      return FieldError(
+          field, absl::StrCat(num_tokens, " tokens after the context's ", num_context_tokens,
+                              ", the last not counted, do not fit the ", model.max_context_tokens,
+                              " of the model's context"));
     }
   }
   return continuations;
@@ -344,8 +351,12 @@ absl::StatusOr<CheckedScore> CheckScore(const v1::ScoreRequest& proto, const Tok
   } else {
     return FieldError("input", "one of context and context_tokens must be set");
   }
-  RETURN_IF_ERROR(
-      CheckPromptLength(is_text ? "context" : "context_tokens", checked.context.size(), model));
+  const char* const field = is_text ? "context" : "context_tokens";
+  RETURN_IF_ERROR(CheckNotEmpty(field, checked.context.size()));
+  if (checked.context.size() > static_cast<size_t>(model.max_context_tokens)) {
+    return FieldError(field, absl::StrCat(checked.context.size(), " tokens do not fit the ",
+                                          model.max_context_tokens, " of the model's context"));
+  }
   ASSIGN_OR_RETURN(checked.continuations,
                    CheckContinuations(proto, is_text ? &text : nullptr, checked.context.size(),
                                       tokenizer, model));

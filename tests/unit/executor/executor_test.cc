@@ -201,6 +201,39 @@ TEST(ExecutorTest, PromptInfosAgreeWithGeneration) {
   }
 }
 
+// A token scored behind the prompt has the log-probability it has within a prompt, and is not run.
+TEST(ExecutorTest, ATokenBehindThePromptIsScoredAndNotRun) {
+  const std::vector<int32_t> tokens = MakePrompt(20, 3);
+  Request whole = MakeRequest(tokens, 0);
+  whole.num_top_logprobs = 2;
+  Request cut = whole;
+  cut.prompt.pop_back();
+  cut.scored_next_token = tokens.back();
+  for (const int32_t budget : {1, 7, 512}) {
+    for (const uint32_t from : {0u, 12u, 19u}) {
+      SCOPED_TRACE(testing::Message() << "budget " << budget << ", from " << from);
+      whole.prompt_info_from = cut.prompt_info_from = from;
+      Executor::Options options;
+      options.max_batch_tokens = budget;
+      Serving with_all(FakeModel::SmallDimensions(), options);
+      const std::vector<TokenInfo> want = *ServeOne(&with_all, whole)->prompt();
+      Serving without_last(FakeModel::SmallDimensions(), options);
+      const auto sink = ServeOne(&without_last, cut);
+      const std::vector<TokenInfo> got = *sink->prompt();
+      ASSERT_EQ(got.size(), 20u - from);
+      for (size_t i = 0; i < got.size(); ++i) {
+        EXPECT_EQ(got[i].id, want[i].id);
+        EXPECT_EQ(got[i].logprob, want[i].logprob);
+        EXPECT_EQ(got[i].experts, i + 1 < got.size() ? want[i].experts : 0u);
+      }
+      ASSERT_THAT(got.back().top_logprobs, SizeIs(2));
+      EXPECT_EQ(got.back().top_logprobs[1].id, want.back().top_logprobs[1].id);
+      EXPECT_EQ(sink->outcome().usage.prompt_tokens, 20u);
+      EXPECT_EQ(sink->outcome().usage.positions, 19u);
+    }
+  }
+}
+
 TEST(ExecutorTest, TheDialChangesSlots) {
   Request request = MakeRequest(MakePrompt(40, 2), 4);
   request.compute.null_bias = 1;

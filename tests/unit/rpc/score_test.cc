@@ -70,8 +70,25 @@ TEST(ScoreTest, AgreesWithPromptLogprobs) {
   EXPECT_EQ(usage.completion_tokens(), 0);
   // The context was run once: the second and third found it in the prefix cache.
   EXPECT_GE(usage.cached_prompt_tokens(), 2 * 20);
+  // The last token of each of the three was not run.
   EXPECT_EQ(usage.true_slots() + usage.null_slots() + usage.dropped_slots(),
-            uint64_t{usage.prompt_tokens() - usage.cached_prompt_tokens()} * 2 * 3);
+            uint64_t{usage.prompt_tokens() - 3 - usage.cached_prompt_tokens()} * 2 * 3);
+}
+
+TEST(ScoreTest, TheContextMayBeFullBeforeTheLastToken) {
+  Serving serving;
+  const int max_context = Serving::Dimensions().max_context_tokens;
+  v1::ScoreRequest request = WithContext(max_context - 3);
+  AddContinuation({50, 51, 52, 53}, request);
+  const Scored scored = Score(serving.stub(), request);
+  ASSERT_TRUE(scored.status.ok()) << scored.status.error_message();
+  EXPECT_EQ(scored.response.scores(0).token_logprobs_size(), 4);
+  const v1::Usage& usage = scored.response.usage();
+  EXPECT_EQ(usage.prompt_tokens(), max_context + 1);
+  EXPECT_EQ(usage.true_slots() + usage.null_slots() + usage.dropped_slots(),
+            uint64_t(max_context) * 2 * 3);
+  AddContinuation({50, 51, 52, 53, 54}, request);
+  EXPECT_EQ(Score(serving.stub(), request).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 TEST(ScoreTest, SaysWhatIsGreedy) {

@@ -300,7 +300,7 @@ TEST_F(ValidationTest, ScoreRefusesWhatCannotBeScored) {
       {one, "input", "must be set"},
       {"context_tokens {} " + one, "context_tokens", "no tokens"},
       {"context_tokens { ids: 300 } " + one, "context_tokens.ids[0]", "300"},
-      {"context_tokens { " + Repeat(64, "ids: 3 ") + "} " + one, "context_tokens", "64 tokens"},
+      {"context_tokens { " + Repeat(65, "ids: 3 ") + "} " + one, "context_tokens", "65 tokens"},
       {context, "continuations", "none"},
       {context + Repeat(1025, one), "continuations", "1025 entries, at most 1024"},
       {context + one + "continuations {}", "continuations[1]", "must be set"},
@@ -309,8 +309,8 @@ TEST_F(ValidationTest, ScoreRefusesWhatCannotBeScored) {
       {"context: 'a' continuations { text: '' }", "continuations[0]", "no tokens"},
       {context + "continuations { tokens { ids: [1, 400] } }", "continuations[0].tokens.ids[1]",
        "400"},
-      {context + "continuations { tokens { " + Repeat(63, "ids: 3 ") + "} }", "continuations[0]",
-       "63 tokens after the context's 2"},
+      {context + "continuations { tokens { " + Repeat(64, "ids: 3 ") + "} }", "continuations[0]",
+       "64 tokens after the context's 2"},
       {context + one + "compute { max_experts_per_token: 0 }", "compute.max_experts_per_token",
        "0"},
       {context + one + "request_id: '" + std::string(129, 'x') + "'", "request_id", "129"},
@@ -319,7 +319,14 @@ TEST_F(ValidationTest, ScoreRefusesWhatCannotBeScored) {
     SCOPED_TRACE(c.request.substr(0, 200));
     ExpectFieldError(Score(c.request).status(), c.field, c.words);
   }
-  EXPECT_TRUE(Score(context + "continuations { tokens { " + Repeat(62, "ids: 3 ") + "} }").ok());
+}
+
+TEST_F(ValidationTest, ScoreTakesAWholeContextAndTheTokenAfterIt) {
+  const std::string one = "continuations { tokens { ids: 3 } } ";
+  EXPECT_TRUE(Score("context_tokens { ids: [5, 6] } continuations { tokens { " +
+                    Repeat(63, "ids: 3 ") + "} }")
+                  .ok());
+  EXPECT_TRUE(Score("context_tokens { " + Repeat(64, "ids: 3 ") + "} " + one).ok());
 }
 
 }  // namespace
