@@ -26,7 +26,8 @@ struct Command {
 constexpr Command kCommands[] = {
     {"tokenizer", &RunTokenizer, "--text=FILES --out=DIR"},
     {"pretrain", &RunPretrain, "--text=FILES --tokenizer=DIR --out=DIR --max_seconds=S"},
-    {"evaluate", &RunEvaluate, "--model=DIR --text=FILE [--json=FILE]"},
+    {"evaluate", &RunEvaluate,
+     "--model=DIR (--text=FILE | --choices=FILE) [--target=HOST:PORT] [--json=FILE]"},
 };
 
 std::string Usage() {

@@ -22,6 +22,7 @@ DEPS = pathlib.Path(os.environ.get("ADAMOE_DEPS_DIR", pathlib.Path.home() / ".ca
 SERVER = BUILD / "server" / "adamoe_server"
 CLIENT = BUILD / "client" / "adamoe_client"
 BENCH = BUILD / "client" / "adamoe_bench"
+TRAIN = BUILD / "train" / "adamoe_train"
 MAKE_CHECKPOINT = BUILD / "tests" / "fakes" / "make_checkpoint"
 
 SERVICE = "adamoe.v1.Inference"

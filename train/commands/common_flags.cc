@@ -10,7 +10,15 @@ ABSL_FLAG(std::vector<std::string>, text, {},
           "Text files, .txt or .gz, comma separated: one paragraph per line, documents apart by a "
           "line <|endoftext|>. Trainings take FILE:WEIGHT too: passes over it per pass over a file "
           "of weight 1");
+ABSL_FLAG(std::string, choices, "",
+          "Multiple-choice questions, .jsonl or .jsonl.gz, in place of --text: "
+          "{\"question\": \"...\", \"choices\": [\"...\", ...], \"answer_index\": 0} a line");
 ABSL_FLAG(std::string, model, "", "Model folder to read");
+ABSL_FLAG(std::string, adapter, "", "Folder of a PEFT adapter to merge into the model");
+ABSL_FLAG(
+    int32_t, experts_per_token, 0,
+    "Router picks per token, k, of which an adapter says nothing; 0: the model's, 2 for a new "
+    "one");
 ABSL_FLAG(std::string, out, "", "Folder to write; made when missing");
 ABSL_FLAG(int32_t, threads, 0, "Threads; 0: one per processor");
 ABSL_FLAG(bool, bfloat16, true,

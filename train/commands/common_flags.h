@@ -11,7 +11,10 @@
 #include "train/trainer.h"
 
 ABSL_DECLARE_FLAG(std::vector<std::string>, text);
+ABSL_DECLARE_FLAG(std::string, choices);
 ABSL_DECLARE_FLAG(std::string, model);
+ABSL_DECLARE_FLAG(std::string, adapter);
+ABSL_DECLARE_FLAG(int32_t, experts_per_token);
 ABSL_DECLARE_FLAG(std::string, out);
 ABSL_DECLARE_FLAG(bool, bfloat16);
 ABSL_DECLARE_FLAG(uint64_t, seed);

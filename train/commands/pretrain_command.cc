@@ -19,7 +19,6 @@ ABSL_FLAG(int32_t, num_kv_heads, 4, "pretrain: key and value heads; divides num_
 ABSL_FLAG(int32_t, num_experts, 8,
           "pretrain: true experts per layer, n; with 1 and --experts_per_token=1 a dense model");
 ABSL_FLAG(int32_t, num_null_experts, 0, "pretrain: null experts per layer, m; 0: plain Mixtral");
-ABSL_FLAG(int32_t, experts_per_token, 2, "pretrain: router picks per token, k");
 ABSL_FLAG(int32_t, sliding_window, 0, "pretrain: keys a position sees, its own included; 0: all");
 ABSL_FLAG(bool, tie_word_embeddings, true, "pretrain: lm_head is embed_tokens");
 
@@ -36,7 +35,8 @@ ModelConfig ShapeOfFlags() {
   config.num_kv_heads = absl::GetFlag(FLAGS_num_kv_heads);
   config.head_dim = config.num_heads > 0 ? config.hidden_size / config.num_heads : 0;
   config.num_experts = absl::GetFlag(FLAGS_num_experts);
-  config.experts_per_token = absl::GetFlag(FLAGS_experts_per_token);
+  const int32_t experts_per_token = absl::GetFlag(FLAGS_experts_per_token);
+  config.experts_per_token = experts_per_token == 0 ? 2 : experts_per_token;
   config.max_position_embeddings = absl::GetFlag(FLAGS_max_position_embeddings);
   config.sliding_window = absl::GetFlag(FLAGS_sliding_window);
   config.tie_word_embeddings = absl::GetFlag(FLAGS_tie_word_embeddings);

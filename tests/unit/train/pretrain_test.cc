@@ -13,6 +13,7 @@
 #include "tests/unit/train/tiny_model.h"
 #include "train/bpe_trainer.h"
 #include "train/evaluate.h"
+#include "train/model_scorer.h"
 #include "train/safetensors_writer.h"
 #include "train/text_files.h"
 
@@ -60,8 +61,14 @@ class PretrainTest : public testing::Test {
   }
 
   double LossOf(const std::string& out) const {
-    const auto evaluation =
-        Evaluate({.model_dir = folder_.File(out), .text = folder_.File("corpus.txt")});
+    const auto model = LoadModelFolder(folder_.File(out));
+    EXPECT_TRUE(model.ok()) << model.status();
+    const auto tokenizer = Tokenizer::Load(folder_.File(out));
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const Vocabulary vocabulary = {tokenizer->get(), model->config.bos_token_id,
+                                   model->config.vocab_size};
+    const auto scorer = MakeModelScorer(ScoredModelOf(*model), 1);
+    const auto evaluation = EvaluateText(folder_.File("corpus.txt"), vocabulary, *scorer, {});
     EXPECT_TRUE(evaluation.ok()) << evaluation.status();
     return evaluation->loss;
   }
@@ -183,7 +190,13 @@ TEST(EvaluateTokensTest, CountsEveryTokenOnceAndComparesFlopsWithTheBaseline) {
   const ModelConfig config = TinyConfig();
   const ReferenceModel model = {config, LivelyParameters(config, 6)};
   const std::vector<std::vector<int32_t>> documents = {{1, 4, 5, 6, 7, 8, 9, 10}, {1, 9}};
-  const Evaluation whole = EvaluateTokens(model, documents, 20, 100, 1, 2);
+  const auto evaluate = [&](int64_t context, int num_threads) {
+    const auto scorer = MakeModelScorer(ScoredModelOf(model), num_threads);
+    const auto evaluation = EvaluateTokens(*scorer, documents, 20, {.context = context});
+    EXPECT_TRUE(evaluation.ok()) << evaluation.status();
+    return *evaluation;
+  };
+  const Evaluation whole = evaluate(64, 1);
   EXPECT_EQ(whole.num_tokens, 8);
   EXPECT_NEAR(whole.perplexity, std::exp(whole.loss), 1e-9);
   EXPECT_NEAR(whole.bits_per_byte, whole.loss * 8 / 20 / std::log(2.0), 1e-9);
@@ -193,10 +206,10 @@ TEST(EvaluateTokensTest, CountsEveryTokenOnceAndComparesFlopsWithTheBaseline) {
   const double expert = 2 * 780;
   EXPECT_NEAR(whole.model_flops_ratio, (fixed + whole.load * expert) / (fixed + 2 * expert), 1e-12);
   // Shorter windows see less, but count the same tokens; threads change nothing.
-  const Evaluation cut = EvaluateTokens(model, documents, 20, 3, 1, 2);
+  const Evaluation cut = evaluate(3, 1);
   EXPECT_EQ(cut.num_tokens, 8);
   EXPECT_NE(cut.loss, whole.loss);
-  EXPECT_EQ(EvaluateTokens(model, documents, 20, 3, 2, 2).loss, cut.loss);
+  EXPECT_EQ(evaluate(3, 2).loss, cut.loss);
   EXPECT_THAT(ToJson(cut), testing::HasSubstr("\"bits_per_byte\""));
 }
 
