@@ -8,6 +8,8 @@ namespace adamoe {
 
 absl::Status RunTokenizer();
 absl::Status RunPretrain();
+absl::Status RunConvert();
+absl::Status RunFinetune();
 absl::Status RunEvaluate();
 
 }  // namespace adamoe

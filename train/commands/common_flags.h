@@ -15,10 +15,13 @@ ABSL_DECLARE_FLAG(std::string, choices);
 ABSL_DECLARE_FLAG(std::string, model);
 ABSL_DECLARE_FLAG(std::string, adapter);
 ABSL_DECLARE_FLAG(int32_t, experts_per_token);
+ABSL_DECLARE_FLAG(int32_t, num_null_experts);
 ABSL_DECLARE_FLAG(std::string, out);
 ABSL_DECLARE_FLAG(bool, bfloat16);
 ABSL_DECLARE_FLAG(uint64_t, seed);
 ABSL_DECLARE_FLAG(int64_t, window);
+ABSL_DECLARE_FLAG(int32_t, lora_r);
+ABSL_DECLARE_FLAG(double, lora_alpha);
 ABSL_DECLARE_FLAG(bool, resume);
 
 namespace adamoe {
@@ -26,8 +29,14 @@ namespace adamoe {
 // --threads, one per processor by default.
 int NumThreads();
 
+// What a command takes where a flag leaves the choice to it.
+struct TrainingDefaults {
+  double learning_rate = 1e-3;
+  AlphaSchedule::Shape alpha_shape = AlphaSchedule::Shape::kExponential;
+};
+
 // The trainer's flags, --out among them. INVALID_ARGUMENT names the flag with a wrong value.
-absl::StatusOr<TrainerOptions> TrainerOptionsOfFlags();
+absl::StatusOr<TrainerOptions> TrainerOptionsOfFlags(const TrainingDefaults& defaults = {});
 
 // Set by SIGTERM and SIGINT: a training saves and ends.
 extern volatile bool stop_requested;
