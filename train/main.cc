@@ -26,6 +26,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"tokenizer", &RunTokenizer, "--text=FILES --out=DIR"},
     {"pretrain", &RunPretrain, "--text=FILES --tokenizer=DIR --out=DIR --max_seconds=S"},
+    {"molora", &RunMoLora, "--model=DIR --text=FILES --out=DIR --max_steps=N"},
     {"convert", &RunConvert, "--model=DIR --out=DIR --num_null_experts=M --experts_per_token=K"},
     {"finetune", &RunFinetune, "--model=DIR --out=DIR --text=FILES --max_steps=N"},
     {"evaluate", &RunEvaluate,

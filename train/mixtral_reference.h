@@ -31,6 +31,11 @@ struct ReferenceOutput {
 RouterOutput Route(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& gate2,
                    int64_t experts_per_token);
 
+// The final norm and the head. x: [..., hidden], the residual stream after the last layer ->
+// [..., vocab].
+at::Tensor FinalLogits(const ModelConfig& config, const MixtralParameters& parameters,
+                       const at::Tensor& x);
+
 // Full causal forward of every row from position 0. token_ids: [batch, length], i64, in [0, vocab).
 // Matrices are multiplied in their own type (float32 or bfloat16), everything between them is
 // float32.

@@ -1,5 +1,5 @@
 // Reads the small JSON files of a checkpoint folder: every error names the file, the key, the value
-// found and what was expected. Internal to weights/. Pure functions and a thread-compatible reader.
+// found and what was expected. Pure functions and a thread-compatible reader.
 #ifndef ADAMOE_SERVER_WEIGHTS_JSON_READER_H_
 #define ADAMOE_SERVER_WEIGHTS_JSON_READER_H_
 

@@ -8,6 +8,7 @@ namespace adamoe {
 
 absl::Status RunTokenizer();
 absl::Status RunPretrain();
+absl::Status RunMoLora();
 absl::Status RunConvert();
 absl::Status RunFinetune();
 absl::Status RunEvaluate();

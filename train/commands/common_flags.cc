@@ -17,7 +17,7 @@ ABSL_FLAG(std::string, model, "", "Model folder to read");
 ABSL_FLAG(std::string, adapter, "", "Folder of a PEFT adapter to merge into the model");
 ABSL_FLAG(
     int32_t, experts_per_token, 0,
-    "Router picks per token, k, of which an adapter says nothing; 0: the model's, 2 for a new "
+    "Router picks per token, k, of which a PEFT adapter says nothing; 0: the model's, 2 for a new "
     "one");
 ABSL_FLAG(int32_t, num_null_experts, 0,
           "pretrain, convert, molora: null experts per layer, m; 0: none");
@@ -47,7 +47,7 @@ ABSL_FLAG(double, first_alpha, 0.02, "Trainings: weight of the router loss at th
 ABSL_FLAG(double, last_alpha, 0.0001, "Trainings: weight of the router loss at the last step");
 ABSL_FLAG(std::string, alpha_schedule, "",
           "Trainings: exponential: from first to last in equal ratios; halves: the first in the "
-          "first half, the last in the second; empty: halves for finetune, exponential for others");
+          "first half, the last in the second; empty: exponential for pretrain, halves for others");
 ABSL_FLAG(int64_t, checkpoint_steps, 500, "Trainings: steps between two checkpoints");
 ABSL_FLAG(int64_t, log_steps, 20, "Trainings: steps between two lines of progress");
 

@@ -17,7 +17,8 @@ ABSL_FLAG(int32_t, num_layers, 6, "pretrain: decoder layers");
 ABSL_FLAG(int32_t, num_heads, 8, "pretrain: query heads");
 ABSL_FLAG(int32_t, num_kv_heads, 4, "pretrain: key and value heads; divides num_heads");
 ABSL_FLAG(int32_t, num_experts, 8,
-          "pretrain: true experts per layer, n; with 1 and --experts_per_token=1 a dense model");
+          "pretrain: true experts per layer, n; with 1 and --experts_per_token=1 a dense model. "
+          "molora: LoRA experts per linear layer");
 ABSL_FLAG(int32_t, sliding_window, 0, "pretrain: keys a position sees, its own included; 0: all");
 ABSL_FLAG(bool, tie_word_embeddings, true, "pretrain: lm_head is embed_tokens");
 

@@ -1,0 +1,80 @@
+#include "train/molora_training.h"
+
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/status_macros.h"
+#include "server/tokenizer/tokenizer.h"
+#include "train/dense_model.h"
+#include "train/mixtral_training.h"
+#include "train/text_corpus.h"
+
+namespace adamoe {
+namespace {
+
+ReferenceModel Frozen(const ReferenceModel& base, at::ScalarType matrix_type) {
+  ReferenceModel frozen{base.config, ComputeCopy(base.parameters, matrix_type)};
+  for (at::Tensor* tensor : AllTensors(&frozen.parameters)) tensor->set_requires_grad(false);
+  return frozen;
+}
+
+absl::Status CheckResumed(const MoLoraTrainingOptions& options) {
+  ASSIGN_OR_RETURN(const MoLoraConfig saved, ReadMoLoraConfig(options.trainer.out_dir));
+  if (saved == options.molora) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      options.trainer.out_dir,
+      ": resuming takes the num_experts, num_null_experts, experts_per_token, r and lora_alpha of "
+      "its adapter_config.json, expected the same here"));
+}
+
+}  // namespace
+
+MoLoraTraining::MoLoraTraining(MoLoraModel model, std::string base_model,
+                               at::ScalarType matrix_type)
+    : base_(Frozen(model.base, matrix_type)),
+      molora_(std::move(model.molora)),
+      base_model_(std::move(base_model)),
+      matrix_type_(matrix_type) {}
+
+TrainingPass MoLoraTraining::BeginPass() const {
+  const auto copy = std::make_shared<MoLora>(ComputeCopy(molora_, matrix_type_));
+  TrainingPass pass;
+  for (const auto& [name, leaf] : MoLoraTensors(*copy)) pass.leaves.push_back(leaf);
+  pass.forward = [this, copy](const at::Tensor& tokens) {
+    return MoLoraForward(base_, *copy, tokens);
+  };
+  return pass;
+}
+
+absl::Status MoLoraTraining::Save(const std::string& dir) const {
+  return WriteMoLora(dir, base_model_, molora_);
+}
+
+absl::Status TrainMoLora(const MoLoraTrainingOptions& options, const volatile bool* stop) {
+  RETURN_IF_ERROR(CheckTrainerOptions(options.trainer));
+  RETURN_IF_ERROR(CheckMoLoraConfig(options.molora));
+  ASSIGN_OR_RETURN(ReferenceModel base, LoadDenseModel(options.model_dir));
+  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(options.model_dir));
+  if (tokenizer->vocab_size() > base.config.vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat(options.model_dir, ": the tokenizer has ",
+                                                   tokenizer->vocab_size(), " tokens, the model ",
+                                                   base.config.vocab_size));
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<WindowSampler> corpus,
+                   OpenTextCorpus(options.text, options.window, options.seed, *tokenizer));
+  if (options.resume) RETURN_IF_ERROR(CheckResumed(options));
+  RETURN_IF_ERROR(MakeFolder(options.trainer.out_dir));
+  const at::ScalarType matrix_type = TrainingMatrixType(options.use_bfloat16);
+  spdlog::info("{} tokens of text, matrices in {}", corpus->num_tokens(),
+               matrix_type == at::kBFloat16 ? "bfloat16" : "float32");
+  MoLora molora = RandomMoLora(base.config, options.molora, options.seed);
+  const MoLoraTraining model({std::move(base), std::move(molora)}, options.model_dir, matrix_type);
+  Trainer trainer(options.trainer, corpus.get(), &model);
+  if (options.resume) RETURN_IF_ERROR(trainer.Resume());
+  return trainer.Run(stop);
+}
+
+}  // namespace adamoe
