@@ -2,25 +2,12 @@
 
 #include <tuple>
 
+#include "train/expert_mlp.h"
 #include "train/expert_rows.h"
 #include "train/transformer_ops.h"
 
 namespace adamoe {
 namespace {
-
-// E_i on the rows of each expert i. x: [num_rows, hidden], in order of expert.
-at::Tensor RunExperts(const MixtralLayerParameters& layer, const ExpertRows& rows,
-                      const at::Tensor& x) {
-  const std::vector<at::Tensor> inputs = x.split_with_sizes(rows.counts);
-  const std::vector<at::Tensor> w13 = layer.w13.unbind(0);
-  const std::vector<at::Tensor> w2 = layer.w2.unbind(0);
-  std::vector<at::Tensor> outputs;
-  for (size_t expert = 0; expert < inputs.size(); ++expert) {
-    const std::vector<at::Tensor> inner = Linear(inputs[expert], w13[expert]).chunk(2, -1);
-    outputs.push_back(Linear(at::silu(inner[0]) * inner[1], w2[expert]));
-  }
-  return at::cat(outputs);
-}
 
 // x: [tokens, hidden], f32 -> [tokens, hidden].
 at::Tensor MoeBlock(const ModelConfig& config, const MixtralLayerParameters& layer,
@@ -28,7 +15,7 @@ at::Tensor MoeBlock(const ModelConfig& config, const MixtralLayerParameters& lay
   *routing = Route(x, layer.gate, layer.gate2, config.experts_per_token);
   const ExpertRows rows = ArrangeRows(routing->picks, config.num_experts);
   const at::Tensor outputs =
-      RunExperts(layer, rows, GatherRows(x.to(layer.w13.scalar_type()), rows));
+      ExpertMlp(GatherRows(x.to(layer.w13.scalar_type()), rows), layer.w13, layer.w2, rows.counts);
   const at::Tensor row_weights = routing->weights.view(-1).index_select(0, rows.picks);
   return SumRows(outputs * row_weights.to(outputs.scalar_type()).unsqueeze(1), rows);
 }
