@@ -5,16 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
-#include <memory>
-#include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
-#include "server/weights/checkpoint_files.h"
-#include "train/safetensors_writer.h"
-#include "train/text_files.h"
 
 namespace adamoe {
 namespace {
@@ -43,36 +36,6 @@ absl::Status CheckOptions(const ModelConfig& config, const NullExpertOptions& op
   return absl::OkStatus();
 }
 
-at::ScalarType TorchType(DType dtype) {
-  return dtype == DType::kFloat32   ? at::kFloat
-         : dtype == DType::kFloat16 ? at::kHalf
-                                    : at::kBFloat16;
-}
-
-// Gives each tensor the type it has in `source`; those that `source` lacks stay float32.
-absl::Status TakeTypes(const CheckpointFiles& source, NamedTensors* tensors) {
-  for (auto& [name, tensor] : *tensors) {
-    if (!source.Contains(name)) continue;
-    ASSIGN_OR_RETURN(const TensorView view, source.Find(name));
-    tensor = tensor.to(TorchType(view.dtype));
-  }
-  return absl::OkStatus();
-}
-
-// The text of a config.json with another k.
-std::string WithExpertsPerToken(const std::string& config_json, int32_t experts_per_token) {
-  nlohmann::ordered_json json = nlohmann::ordered_json::parse(config_json);
-  json["num_experts_per_tok"] = experts_per_token;
-  return json.dump(2) + "\n";
-}
-
-absl::Status CopyGenerationConfig(const std::string& from_dir, const std::string& to_dir) {
-  const auto text = ReadTextFile(from_dir + "/generation_config.json");
-  if (absl::IsNotFound(text.status())) return absl::OkStatus();
-  RETURN_IF_ERROR(text.status());
-  return WriteFileAtomically(to_dir + "/generation_config.json", *text);
-}
-
 }  // namespace
 
 absl::StatusOr<ReferenceModel> AddNullExperts(const ReferenceModel& model,
@@ -94,22 +57,12 @@ absl::StatusOr<ReferenceModel> AddNullExperts(const ReferenceModel& model,
 
 absl::Status ConvertFolder(const std::string& model_dir, const std::string& out_dir,
                            const NullExpertOptions& options) {
-  std::error_code error;
-  if (std::filesystem::equivalent(model_dir, out_dir, error)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(out_dir, ": is the model's own folder, expected another"));
-  }
+  RETURN_IF_ERROR(CheckOtherFolder(model_dir, out_dir));
   ASSIGN_OR_RETURN(const ReferenceModel model, LoadModelFolder(model_dir));
   ASSIGN_OR_RETURN(const ReferenceModel converted, AddNullExperts(model, options));
-  NamedTensors tensors = HuggingFaceTensors(converted.parameters, at::kFloat);
-  ASSIGN_OR_RETURN(const auto source, CheckpointFiles::OpenFolder(model_dir));
-  RETURN_IF_ERROR(TakeTypes(*source, &tensors));
-  ASSIGN_OR_RETURN(const std::string config, ReadTextFile(model_dir + "/config.json"));
   RETURN_IF_ERROR(CopyTokenizer(model_dir, out_dir));
-  RETURN_IF_ERROR(WriteSafetensors(out_dir + "/model.safetensors", tensors));
-  RETURN_IF_ERROR(CopyGenerationConfig(model_dir, out_dir));
-  RETURN_IF_ERROR(WriteFileAtomically(out_dir + "/config.json",
-                                      WithExpertsPerToken(config, options.experts_per_token)));
+  RETURN_IF_ERROR(
+      WriteModelFolderLike(model_dir, out_dir, converted.parameters, options.experts_per_token));
   spdlog::info("{}: {} true and {} null experts per layer, {} picks per token, was {}", out_dir,
                converted.config.num_experts, options.num_null_experts, options.experts_per_token,
                model.config.experts_per_token);

@@ -2,14 +2,13 @@
 
 #include <spdlog/spdlog.h>
 
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 #include "server/tokenizer/tokenizer.h"
+#include "train/choice_examples.h"
 #include "train/mixtral_training.h"
 #include "train/model_folder.h"
 #include "train/text_corpus.h"
@@ -17,11 +16,13 @@
 namespace adamoe {
 namespace {
 
-absl::Status CheckFolders(const std::string& model_dir, const std::string& out_dir) {
-  std::error_code error;
-  if (!std::filesystem::equivalent(model_dir, out_dir, error)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(out_dir, ": is the model's own folder, expected another"));
+absl::Status CheckOptions(const FinetuneOptions& options) {
+  RETURN_IF_ERROR(CheckTrainerOptions(options.trainer));
+  if (options.lora.has_value()) RETURN_IF_ERROR(CheckLoraOptions(*options.lora));
+  if (options.text.empty() == options.choices.empty()) {
+    return absl::InvalidArgumentError("finetune takes one of text and choices");
+  }
+  return CheckOtherFolder(options.model_dir, options.trainer.out_dir);
 }
 
 absl::Status CheckVocabulary(const Tokenizer& tokenizer, const ModelConfig& config) {
@@ -30,26 +31,46 @@ absl::Status CheckVocabulary(const Tokenizer& tokenizer, const ModelConfig& conf
                                                  " tokens, the model ", config.vocab_size));
 }
 
+absl::StatusOr<std::unique_ptr<ExampleSource>> OpenExamples(const FinetuneOptions& options,
+                                                            const Tokenizer& tokenizer) {
+  if (!options.choices.empty()) {
+    return OpenChoiceExamples(options.choices, options.window, options.trainer.batch, options.seed,
+                              tokenizer);
+  }
+  return OpenTextCorpus(options.text, options.window, options.seed, tokenizer);
+}
+
+absl::Status Train(const FinetuneOptions& options, ExampleSource* examples, const Trainable& model,
+                   const volatile bool* stop) {
+  Trainer trainer(options.trainer, examples, &model);
+  if (options.resume) RETURN_IF_ERROR(trainer.Resume());
+  return trainer.Run(stop);
+}
+
 }  // namespace
 
 absl::Status Finetune(const FinetuneOptions& options, const volatile bool* stop) {
-  RETURN_IF_ERROR(CheckTrainerOptions(options.trainer));
-  RETURN_IF_ERROR(CheckFolders(options.model_dir, options.trainer.out_dir));
+  RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(options.model_dir));
   ASSIGN_OR_RETURN(ReferenceModel model, LoadModelFolder(options.model_dir));
   RETURN_IF_ERROR(CheckVocabulary(*tokenizer, model.config));
-  ASSIGN_OR_RETURN(const std::unique_ptr<WindowSampler> corpus,
-                   OpenTextCorpus(options.text, options.window, options.seed, *tokenizer));
+  ASSIGN_OR_RETURN(const std::unique_ptr<ExampleSource> examples,
+                   OpenExamples(options, *tokenizer));
   RETURN_IF_ERROR(CopyTokenizer(options.model_dir, options.trainer.out_dir));
   const at::ScalarType matrix_type = TrainingMatrixType(options.use_bfloat16);
   spdlog::info("{} true and {} null experts, {} picks per token, matrices in {}",
                model.config.num_experts, model.config.num_null_experts,
                model.config.experts_per_token,
                matrix_type == at::kBFloat16 ? "bfloat16" : "float32");
-  const MixtralTraining training(std::move(model), matrix_type);
-  Trainer trainer(options.trainer, corpus.get(), &training);
-  if (options.resume) RETURN_IF_ERROR(trainer.Resume());
-  return trainer.Run(stop);
+  if (!options.lora.has_value()) {
+    return Train(options, examples.get(), MixtralTraining(std::move(model), matrix_type), stop);
+  }
+  LoraOptions lora = *options.lora;
+  lora.model_dir = options.model_dir;
+  lora.seed = options.seed;
+  const LoraTraining training(std::move(model), lora, matrix_type);
+  if (options.resume) RETURN_IF_ERROR(training.CheckSaved(options.trainer.out_dir));
+  return Train(options, examples.get(), training, stop);
 }
 
 }  // namespace adamoe

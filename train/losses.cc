@@ -35,6 +35,19 @@ at::Tensor MeanBalanceLoss(RouterLoss loss, const std::vector<RouterOutput>& rou
   return at::stack(losses).mean();
 }
 
+std::vector<RouterOutput> WithoutPadding(const std::vector<RouterOutput>& routing,
+                                         const at::Tensor& counted) {
+  if (!counted.defined()) return routing;
+  const at::Tensor left = counted.flip(1).cumsum(1).flip(1);  // counted targets from here on
+  const at::Tensor rows = (left > 0).flatten().nonzero().squeeze(1);
+  std::vector<RouterOutput> kept;
+  for (const RouterOutput& layer : routing) {
+    kept.push_back({layer.probabilities.index_select(0, rows), layer.picks.index_select(0, rows),
+                    layer.weights.index_select(0, rows)});
+  }
+  return kept;
+}
+
 double AlphaAt(const AlphaSchedule& schedule, double done) {
   if (schedule.shape == AlphaSchedule::Shape::kHalves) {
     return done < 0.5 ? schedule.first : schedule.last;

@@ -46,6 +46,11 @@ struct AlphaSchedule {
 // `done`: the share of the training that is over, in [0, 1].
 double AlphaAt(const AlphaSchedule& schedule, double done);
 
+// The routing of the positions that are not padding: those up to a row's last counted target.
+// counted: [batch, length], as in NextTokenLoss; routing's tokens are its positions, row-major.
+std::vector<RouterOutput> WithoutPadding(const std::vector<RouterOutput>& routing,
+                                         const at::Tensor& counted);
+
 // Mean true experts per token and layer.
 double MeanLoad(const std::vector<RouterOutput>& routing, int64_t num_experts);
 

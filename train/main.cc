@@ -28,7 +28,8 @@ constexpr Command kCommands[] = {
     {"pretrain", &RunPretrain, "--text=FILES --tokenizer=DIR --out=DIR --max_seconds=S"},
     {"molora", &RunMoLora, "--model=DIR --text=FILES --out=DIR --max_steps=N"},
     {"convert", &RunConvert, "--model=DIR --out=DIR --num_null_experts=M --experts_per_token=K"},
-    {"finetune", &RunFinetune, "--model=DIR --out=DIR --text=FILES --max_steps=N"},
+    {"finetune", &RunFinetune,
+     "--model=DIR --out=DIR (--text=FILES | --choices=FILES) --max_steps=N [--lora_r=8]"},
     {"evaluate", &RunEvaluate,
      "--model=DIR (--text=FILE | --choices=FILE) [--target=HOST:PORT] [--json=FILE]"},
 };

@@ -1,11 +1,14 @@
 #include "train/model_folder.h"
 
 #include <charconv>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
+#include "server/weights/checkpoint_files.h"
 #include "train/text_files.h"
 
 namespace adamoe {
@@ -56,6 +59,29 @@ void AddTokenIds(const ModelConfig& config, nlohmann::ordered_json* json) {
   } else if (!config.eos_token_ids.empty()) {
     (*json)["eos_token_id"] = config.eos_token_ids;
   }
+}
+
+at::ScalarType TorchType(DType dtype) {
+  return dtype == DType::kFloat32   ? at::kFloat
+         : dtype == DType::kFloat16 ? at::kHalf
+                                    : at::kBFloat16;
+}
+
+// Gives each tensor the type it has in `source`; those that `source` lacks keep theirs.
+absl::Status TakeTypes(const CheckpointFiles& source, NamedTensors* tensors) {
+  for (auto& [name, tensor] : *tensors) {
+    if (!source.Contains(name)) continue;
+    ASSIGN_OR_RETURN(const TensorView view, source.Find(name));
+    tensor = tensor.to(TorchType(view.dtype));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CopyGenerationConfig(const std::string& from_dir, const std::string& to_dir) {
+  const auto text = ReadTextFile(from_dir + "/generation_config.json");
+  if (absl::IsNotFound(text.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(text.status());
+  return WriteFileAtomically(to_dir + "/generation_config.json", *text);
 }
 
 at::Tensor TensorFrom(const TensorView& view) {
@@ -131,6 +157,31 @@ absl::Status WriteModelFolder(const std::string& dir, const ModelConfig& config,
       WriteSafetensors(dir + "/model.safetensors", HuggingFaceTensors(parameters, dtype)));
   RETURN_IF_ERROR(WriteFileAtomically(dir + "/generation_config.json", generation.dump(2) + "\n"));
   return WriteFileAtomically(dir + "/config.json", ConfigJson(config, dtype));
+}
+
+absl::Status WriteModelFolderLike(const std::string& model_dir, const std::string& dir,
+                                  const MixtralParameters& parameters, int32_t experts_per_token) {
+  NamedTensors tensors = HuggingFaceTensors(parameters, at::kFloat);
+  ASSIGN_OR_RETURN(const auto source, CheckpointFiles::OpenFolder(model_dir));
+  RETURN_IF_ERROR(TakeTypes(*source, &tensors));
+  const std::string config_path = model_dir + "/config.json";
+  ASSIGN_OR_RETURN(const std::string text, ReadTextFile(config_path));
+  nlohmann::ordered_json config =
+      nlohmann::ordered_json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);
+  if (!config.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(config_path, ": expected a JSON object"));
+  }
+  config["num_experts_per_tok"] = experts_per_token;
+  RETURN_IF_ERROR(WriteSafetensors(dir + "/model.safetensors", tensors));
+  RETURN_IF_ERROR(CopyGenerationConfig(model_dir, dir));
+  return WriteFileAtomically(dir + "/config.json", config.dump(2) + "\n");
+}
+
+absl::Status CheckOtherFolder(const std::string& model_dir, const std::string& out_dir) {
+  std::error_code error;
+  if (!std::filesystem::equivalent(model_dir, out_dir, error)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(out_dir, ": is the model's own folder, expected another"));
 }
 
 absl::Status CopyTokenizer(const std::string& from_dir, const std::string& to_dir) {

@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,6 +27,15 @@ std::string ConfigJson(const ModelConfig& config, at::ScalarType dtype);
 // file is replaced in one step. INTERNAL when a file cannot be written.
 absl::Status WriteModelFolder(const std::string& dir, const ModelConfig& config,
                               const MixtralParameters& parameters, at::ScalarType dtype);
+
+// Writes a model that was made of the folder `model_dir` to `dir`, which exists, as that folder has
+// it: each tensor in the type it has there, float32 when it is not there; config.json with all its
+// keys but num_experts_per_tok, which becomes `experts_per_token`; generation_config.json.
+absl::Status WriteModelFolderLike(const std::string& model_dir, const std::string& dir,
+                                  const MixtralParameters& parameters, int32_t experts_per_token);
+
+// INVALID_ARGUMENT when both paths lead to one folder.
+absl::Status CheckOtherFolder(const std::string& model_dir, const std::string& out_dir);
 
 // Copies the tokenizer's files from one model folder to another, which is made when missing.
 absl::Status CopyTokenizer(const std::string& from_dir, const std::string& to_dir);

@@ -153,10 +153,10 @@ void Trainer::ComputeShare(const TrainingPass& pass, const Examples& examples, d
   const ReferenceOutput output = pass.forward(examples.tokens.narrow(1, 0, length));
   const at::Tensor loss =
       NextTokenLoss(output.logits, examples.tokens.narrow(1, 1, length), examples.counted);
+  const std::vector<RouterOutput> routing = WithoutPadding(output.routing, examples.counted);
   at::Tensor total = loss;
   if (options_.router_loss != RouterLoss::kNone) {
-    const at::Tensor balance =
-        MeanBalanceLoss(options_.router_loss, output.routing, model_.num_experts());
+    const at::Tensor balance = MeanBalanceLoss(options_.router_loss, routing, model_.num_experts());
     total = total + Alpha() * balance;
     share->router_loss = balance.item<double>();
   }
@@ -164,7 +164,7 @@ void Trainer::ComputeShare(const TrainingPass& pass, const Examples& examples, d
       torch::autograd::grad({total * weight}, pass.leaves, {}, /*retain_graph=*/false,
                             /*create_graph=*/false, /*allow_unused=*/true);
   share->loss = loss.item<double>();
-  share->load = MeanLoad(output.routing, model_.num_experts());
+  share->load = MeanLoad(routing, model_.num_experts());
 }
 
 std::vector<at::Tensor> Trainer::SumGradients(std::vector<Share>* shares) const {

@@ -25,8 +25,10 @@ namespace adamoe {
 
 // Rows of token ids. Inputs are all columns but the last, targets all but the first.
 struct Examples {
-  at::Tensor tokens;   // [rows, length + 1], i64
-  at::Tensor counted;  // [rows, length], bool: targets the loss is taken over; undefined: all
+  at::Tensor tokens;  // [rows, length + 1], i64
+  // [rows, length], bool: targets the loss is taken over; undefined: all. What follows the last of
+  // a row is padding, which counts for the router loss and the load neither.
+  at::Tensor counted;
 };
 
 // An endless stream of examples whose order depends on its construction alone.

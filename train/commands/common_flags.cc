@@ -14,7 +14,8 @@ ABSL_FLAG(std::string, choices, "",
           "Multiple-choice questions, .jsonl or .jsonl.gz, in place of --text: "
           "{\"question\": \"...\", \"choices\": [\"...\", ...], \"answer_index\": 0} a line");
 ABSL_FLAG(std::string, model, "", "Model folder to read");
-ABSL_FLAG(std::string, adapter, "", "Folder of a PEFT adapter to merge into the model");
+ABSL_FLAG(std::string, adapter, "",
+          "Folder of a PEFT adapter to merge into the model; for evaluate, of molora's too");
 ABSL_FLAG(
     int32_t, experts_per_token, 0,
     "Router picks per token, k, of which a PEFT adapter says nothing; 0: the model's, 2 for a new "
@@ -27,7 +28,8 @@ ABSL_FLAG(bool, bfloat16, true,
           "Trainings: multiply matrices in bfloat16 where the processor has AVX-512-BF16");
 ABSL_FLAG(uint64_t, seed, 1, "Trainings: of the initial weights and the order of the examples");
 ABSL_FLAG(bool, resume, false, "Trainings: go on from the checkpoint in --out");
-ABSL_FLAG(int32_t, lora_r, 0, "Trainings: rank of LoRA matrices; 0: molora's default, 8");
+ABSL_FLAG(int32_t, lora_r, 0,
+          "Trainings: rank of LoRA matrices; 0: finetune trains every parameter, molora takes 8");
 ABSL_FLAG(double, lora_alpha, 16, "Trainings: what LoRA adds is scaled by lora_alpha / lora_r");
 ABSL_FLAG(int64_t, window, 256, "Trainings: tokens of a window of text");
 ABSL_FLAG(int64_t, batch, 16, "Trainings: windows or questions per step, a multiple of --share");
