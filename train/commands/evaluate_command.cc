@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,8 @@
 #include "train/commands/common_flags.h"
 #include "train/evaluate.h"
 #include "train/model_scorer.h"
+#include "train/molora_folder.h"
+#include "train/molora_scorer.h"
 #include "train/remote/server_scorer.h"
 #include "train/safetensors_writer.h"
 #include "train/text_files.h"
@@ -61,20 +64,36 @@ absl::StatusOr<EvaluateOptions> OptionsOfFlags() {
 
 // A model to evaluate, wherever it runs.
 struct Opened {
-  std::unique_ptr<const ReferenceModel> model;  // null: in a server. Outlives scorer
+  std::shared_ptr<const void> model;  // null: in a server. Outlives scorer
   std::unique_ptr<const Scorer> scorer;
   ModelConfig config;
 };
 
+absl::StatusOr<Opened> OpenMoLora(const std::string& dir, const std::string& adapter) {
+  ASSIGN_OR_RETURN(MoLoraModel loaded, LoadMoLora(dir, adapter));
+  const int32_t experts_per_token = absl::GetFlag(FLAGS_experts_per_token);
+  if (experts_per_token != 0) loaded.molora.config.experts_per_token = experts_per_token;
+  RETURN_IF_ERROR(CheckMoLoraConfig(loaded.molora.config));
+  Opened opened;
+  const auto model = std::make_shared<const MoLoraModel>(std::move(loaded));
+  opened.model = model;
+  opened.config = model->base.config;
+  opened.scorer = MakeModelScorer(ScoredModelOf(*model), NumThreads());
+  return opened;
+}
+
 absl::StatusOr<Opened> OpenInProcess(const std::string& dir) {
+  const std::string adapter = absl::GetFlag(FLAGS_adapter);
+  if (!adapter.empty() && IsMoLora(adapter)) return OpenMoLora(dir, adapter);
   ASSIGN_OR_RETURN(const MixtralWeights weights,
                    LoadMixtral({.model_dir = dir,
-                                .adapter_dir = absl::GetFlag(FLAGS_adapter),
+                                .adapter_dir = adapter,
                                 .experts_per_token = absl::GetFlag(FLAGS_experts_per_token)}));
   Opened opened;
-  opened.model = std::make_unique<ReferenceModel>(ReferenceFrom(weights));
-  opened.config = opened.model->config;
-  opened.scorer = MakeModelScorer(ScoredModelOf(*opened.model), NumThreads());
+  const auto model = std::make_shared<const ReferenceModel>(ReferenceFrom(weights));
+  opened.model = model;
+  opened.config = model->config;
+  opened.scorer = MakeModelScorer(ScoredModelOf(*model), NumThreads());
   return opened;
 }
 

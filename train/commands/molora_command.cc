@@ -24,6 +24,9 @@ absl::Status RunMoLora() {
   MoLoraTrainingOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
   if (options.model_dir.empty()) return absl::InvalidArgumentError("--model is missing");
+  if (!absl::GetFlag(FLAGS_choices).empty()) {
+    return absl::InvalidArgumentError("--choices: molora takes --text");
+  }
   options.molora.num_experts = absl::GetFlag(FLAGS_num_experts);
   options.molora.num_null_experts = absl::GetFlag(FLAGS_num_null_experts);
   options.molora.experts_per_token = FlagOr(FLAGS_experts_per_token, kDefaultExpertsPerToken);
