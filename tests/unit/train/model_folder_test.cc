@@ -93,6 +93,14 @@ TEST(WriteSafetensorsTest, RefusesOtherTypesAndRepeatedNamesAndLeavesNoFile) {
   EXPECT_EQ(WriteSafetensors(folder.File("no/x"), {}).code(), absl::StatusCode::kInternal);
 }
 
+NamedTensors Named(MixtralParameters parameters) {
+  NamedTensors named;
+  for (const at::Tensor* tensor : AllTensors(&parameters)) {
+    named.emplace_back(absl::StrCat(named.size()), *tensor);
+  }
+  return named;
+}
+
 TEST(TrainingStateTest, ComesBackWholeAndOnlyForItsShape) {
   ModelConfig config = TinyConfig();
   MixtralParameters saved = LivelyParameters(config, 4);
@@ -107,13 +115,13 @@ TEST(TrainingStateTest, ComesBackWholeAndOnlyForItsShape) {
     optimizer.Update(i, at::ones_like(handles(&saved)[i]), 0.01);
   }
   const TestFolder folder("state");
-  ASSERT_TRUE(SaveTrainingState(folder.path(), {1, 32, 800, 2.5}, saved, optimizer).ok());
+  ASSERT_TRUE(SaveTrainingState(folder.path(), {1, 32, 800, 2.5}, Named(saved), optimizer).ok());
 
   MixtralParameters loaded = RandomParameters(config, 5);
   AdamW fresh(handles(&loaded), {});
-  const auto progress = LoadTrainingState(folder.path(), &loaded, &fresh);
+  const auto progress = LoadTrainingState(folder.path(), Named(loaded), &fresh);
   ASSERT_TRUE(progress.ok()) << progress.status();
-  EXPECT_EQ(progress->num_windows, 32);
+  EXPECT_EQ(progress->num_rows, 32);
   EXPECT_EQ(progress->seconds, 2.5);
   EXPECT_EQ(fresh.num_steps(), 1);
   ExpectEqual(saved, loaded);
@@ -125,7 +133,7 @@ TEST(TrainingStateTest, ComesBackWholeAndOnlyForItsShape) {
   config.intermediate_size += 1;
   MixtralParameters other = RandomParameters(config, 5);
   AdamW other_optimizer(handles(&other), {});
-  EXPECT_EQ(LoadTrainingState(folder.path(), &other, &other_optimizer).status().code(),
+  EXPECT_EQ(LoadTrainingState(folder.path(), Named(other), &other_optimizer).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
