@@ -26,7 +26,8 @@ struct Command {
 constexpr Command kCommands[] = {
     {"tokenizer", &RunTokenizer, "--text=FILES --out=DIR"},
     {"pretrain", &RunPretrain, "--text=FILES --tokenizer=DIR --out=DIR --max_seconds=S"},
-    {"molora", &RunMoLora, "--model=DIR --text=FILES --out=DIR --max_steps=N"},
+    {"molora", &RunMoLora,
+     "--model=DIR --out=DIR (--text=FILES | --choices=FILES) --max_steps=N --num_null_experts=M"},
     {"convert", &RunConvert, "--model=DIR --out=DIR --num_null_experts=M --experts_per_token=K"},
     {"finetune", &RunFinetune,
      "--model=DIR --out=DIR (--text=FILES | --choices=FILES) --max_steps=N [--lora_r=8]"},

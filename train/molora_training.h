@@ -35,9 +35,13 @@ class MoLoraTraining final : public Trainable {
 struct MoLoraTrainingOptions {
   std::string model_dir;  // see LoadDenseModel; with the tokenizer
   MoLoraConfig molora;
-  std::vector<std::string> text;  // see OpenTextCorpus
-  int64_t window = 256;           // tokens
-  bool use_bfloat16 = true;       // see TrainingMatrixType
+
+  // One of the two.
+  std::vector<std::string> text;     // see OpenTextCorpus
+  std::vector<std::string> choices;  // see OpenChoiceExamples
+
+  int64_t window = 256;      // tokens
+  bool use_bfloat16 = true;  // see TrainingMatrixType
   uint64_t seed = 1;
   bool resume = false;  // from the checkpoint in trainer.out_dir
   TrainerOptions trainer;
@@ -45,8 +49,9 @@ struct MoLoraTrainingOptions {
 
 // Runs to the end, or until *stop is set (by a signal handler); either way saves a checkpoint.
 // trainer.out_dir, made when missing, then is an adapter folder that also holds what resuming
-// needs. Errors as of CheckMoLoraConfig, CheckTrainerOptions, LoadDenseModel, OpenTextCorpus and
-// Trainer::Run; INVALID_ARGUMENT for a resumed run of another MoLoraConfig.
+// needs. Errors as of CheckMoLoraConfig, CheckTrainerOptions, LoadDenseModel, OpenTextCorpus,
+// OpenChoiceExamples and Trainer::Run; INVALID_ARGUMENT for a resumed run of another MoLoraConfig
+// and when both folders are one.
 absl::Status TrainMoLora(const MoLoraTrainingOptions& options, const volatile bool* stop);
 
 }  // namespace adamoe

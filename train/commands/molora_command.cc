@@ -1,4 +1,5 @@
 #include "absl/flags/flag.h"
+#include "absl/strings/str_split.h"
 #include "server/base/status_macros.h"
 #include "train/commands/commands.h"
 #include "train/commands/common_flags.h"
@@ -24,15 +25,13 @@ absl::Status RunMoLora() {
   MoLoraTrainingOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
   if (options.model_dir.empty()) return absl::InvalidArgumentError("--model is missing");
-  if (!absl::GetFlag(FLAGS_choices).empty()) {
-    return absl::InvalidArgumentError("--choices: molora takes --text");
-  }
   options.molora.num_experts = absl::GetFlag(FLAGS_num_experts);
   options.molora.num_null_experts = absl::GetFlag(FLAGS_num_null_experts);
   options.molora.experts_per_token = FlagOr(FLAGS_experts_per_token, kDefaultExpertsPerToken);
   options.molora.rank = FlagOr(FLAGS_lora_r, kDefaultRank);
   options.molora.alpha = absl::GetFlag(FLAGS_lora_alpha);
   options.text = absl::GetFlag(FLAGS_text);
+  options.choices = absl::StrSplit(absl::GetFlag(FLAGS_choices), ',', absl::SkipEmpty());
   options.window = absl::GetFlag(FLAGS_window);
   options.use_bfloat16 = absl::GetFlag(FLAGS_bfloat16);
   options.seed = absl::GetFlag(FLAGS_seed);

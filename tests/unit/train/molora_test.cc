@@ -590,16 +590,21 @@ class MoLoraTrainingTest : public testing::Test {
     return options;
   }
 
-  double LossOf(const std::string& out) const {
+  Evaluation EvaluateFolder(const std::string& out, const std::string& file,
+                            decltype(&EvaluateText) evaluate, int64_t context) const {
     const auto model = LoadMoLora(folder_.path(), folder_.File(out));
     EXPECT_TRUE(model.ok()) << model.status();
     const auto tokenizer = Tokenizer::Load(folder_.path());
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
     const auto scorer = MakeModelScorer(ScoredModelOf(*model), 1);
-    const auto evaluation = EvaluateText(folder_.File("corpus.txt"), {tokenizer->get(), 1, 300},
-                                         *scorer, {.context = 16});
+    const auto evaluation =
+        evaluate(folder_.File(file), {tokenizer->get(), 1, 300}, *scorer, {.context = context});
     EXPECT_TRUE(evaluation.ok()) << evaluation.status();
-    return evaluation->loss;
+    return *evaluation;
+  }
+
+  double LossOf(const std::string& out) const {
+    return EvaluateFolder(out, "corpus.txt", &EvaluateText, 16).loss;
   }
 
   std::string Read(const std::string& name) const {
@@ -626,6 +631,29 @@ TEST_F(MoLoraTrainingTest, BFloat16LearnsToo) {
   options.use_bfloat16 = true;  // without the processor's support this is float32
   ASSERT_TRUE(TrainMoLora(options, &stop_).ok());
   EXPECT_LT(LossOf("bfloat16"), 2.5);
+}
+
+TEST_F(MoLoraTrainingTest, LearnsFromQuestions) {
+  std::ofstream file(folder_.File("questions.jsonl"));
+  for (int i = 0; i < 12; ++i) {
+    file << R"({"question": "ran )" << i
+         << R"( home", "choices": ["The hen", "The fox"], "answer_index": 1})"
+         << "\n";
+  }
+  file.close();
+  const auto accuracy_after = [this](int64_t max_steps) {
+    MoLoraTrainingOptions options = Options(absl::StrCat("questions", max_steps), max_steps);
+    options.text = {};
+    options.choices = {folder_.File("questions.jsonl")};
+    options.window = 48;
+    EXPECT_TRUE(TrainMoLora(options, &stop_).ok());
+    return EvaluateFolder(absl::StrCat("questions", max_steps), "questions.jsonl", &EvaluateChoices,
+                          48);
+  };
+  const Evaluation before = accuracy_after(1);
+  const Evaluation after = accuracy_after(60);
+  EXPECT_LT(after.loss, before.loss / 2);
+  EXPECT_EQ(after.accuracy, 1);
 }
 
 TEST_F(MoLoraTrainingTest, ResumedRunEqualsOneThatNeverStopped) {
@@ -662,6 +690,9 @@ TEST_F(MoLoraTrainingTest, ErrorsNameWhatIsWrong) {
   EXPECT_THAT(message([](Options* o) { o->molora.alpha = -1; }), HasSubstr("lora_alpha"));
   EXPECT_THAT(message([](Options* o) { o->model_dir += "/none"; }), HasSubstr("config.json"));
   EXPECT_THAT(message([](Options* o) { o->text = {"none.txt"}; }), HasSubstr("none.txt"));
+  EXPECT_THAT(message([](Options* o) { o->text.clear(); }), HasSubstr("one of text and choices"));
+  EXPECT_THAT(message([](Options* o) { o->trainer.out_dir = o->model_dir; }),
+              HasSubstr("own folder"));
   EXPECT_THAT(message([](Options* o) { o->resume = true; }), HasSubstr("adapter_config.json"));
 }
 
