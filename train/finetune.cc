@@ -37,7 +37,8 @@ absl::StatusOr<std::unique_ptr<ExampleSource>> OpenExamples(const FinetuneOption
     return OpenChoiceExamples(options.choices, options.window, options.trainer.batch, options.seed,
                               tokenizer);
   }
-  return OpenTextCorpus(options.text, options.window, options.seed, tokenizer);
+  return OpenTextCorpus(options.text, options.window, options.seed, tokenizer,
+                        options.trainer.num_threads);
 }
 
 absl::Status Train(const FinetuneOptions& options, ExampleSource* examples, const Trainable& model,

@@ -31,7 +31,8 @@ absl::StatusOr<std::unique_ptr<ExampleSource>> OpenExamples(const MoLoraTraining
     return OpenChoiceExamples(options.choices, options.window, options.trainer.batch, options.seed,
                               tokenizer);
   }
-  return OpenTextCorpus(options.text, options.window, options.seed, tokenizer);
+  return OpenTextCorpus(options.text, options.window, options.seed, tokenizer,
+                        options.trainer.num_threads);
 }
 
 absl::Status CheckResumed(const MoLoraTrainingOptions& options) {

@@ -42,7 +42,8 @@ absl::Status Pretrain(const PretrainOptions& options, const volatile bool* stop)
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(options.tokenizer_dir));
   ASSIGN_OR_RETURN(const ModelConfig config, CompleteConfig(options.config, *tokenizer));
   ASSIGN_OR_RETURN(const std::unique_ptr<WindowSampler> corpus,
-                   OpenTextCorpus(options.text, options.window, options.seed, *tokenizer));
+                   OpenTextCorpus(options.text, options.window, options.seed, *tokenizer,
+                                  options.trainer.num_threads));
   RETURN_IF_ERROR(CopyTokenizer(options.tokenizer_dir, options.trainer.out_dir));
   const at::ScalarType matrix_type = TrainingMatrixType(options.use_bfloat16);
   spdlog::info("{} tokens of text, matrices in {}", corpus->num_tokens(),

@@ -19,7 +19,8 @@ namespace adamoe {
 // above 0.
 absl::StatusOr<std::unique_ptr<WindowSampler>> OpenTextCorpus(const std::vector<std::string>& files,
                                                               int64_t window, uint64_t seed,
-                                                              const Tokenizer& tokenizer);
+                                                              const Tokenizer& tokenizer,
+                                                              int num_threads);
 
 }  // namespace adamoe
 

@@ -260,7 +260,7 @@ class FinetuneTest : public testing::Test {
     const auto tokenizer = Tokenizer::Load(options.model_dir);
     std::unique_ptr<ExampleSource> source;
     if (options.choices.empty()) {
-      source = *OpenTextCorpus(options.text, options.window, 5, **tokenizer);
+      source = *OpenTextCorpus(options.text, options.window, 5, **tokenizer, 1);
     } else {
       source = *OpenChoiceExamples(options.choices, options.window, 3, 5, **tokenizer);
     }
