@@ -16,7 +16,8 @@ AdamW::AdamW(std::vector<at::Tensor> parameters, const Options& options)
 void AdamW::Update(size_t i, const at::Tensor& gradient, double learning_rate) const {
   if (parameters_[i].numel() == 0) return;
   const double decay = parameters_[i].dim() >= 2 ? options_.weight_decay : 0.0;
-  const at::Tensor step = at::scalar_tensor(static_cast<double>(num_steps_), at::kFloat);
+  const at::Tensor step =
+      at::scalar_tensor(static_cast<double>(num_steps_), parameters_[i].options());
   at::_fused_adamw_({parameters_[i]}, {gradient}, {first_moments_[i]}, {second_moments_[i]},
                     /*max_exp_avg_sqs=*/{}, {step}, learning_rate, options_.beta1, options_.beta2,
                     decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);

@@ -44,7 +44,7 @@ struct SumRowsFunction : torch::autograd::Function<SumRowsFunction> {
 }  // namespace
 
 ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts) {
-  const at::Tensor flat = picks.contiguous().view(-1);
+  const at::Tensor flat = picks.to(at::kCPU).contiguous().view(-1);
   const int64_t* expert_of = flat.const_data_ptr<int64_t>();
   const int64_t num_picks = flat.numel();
   ExpertRows rows;
@@ -66,7 +66,8 @@ ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts) {
     row_of_pick[i] = next_row[expert_of[i]]++;
     pick_of_row[row_of_pick[i]] = i;
   }
-  rows.row_of_pick = rows.row_of_pick.view(picks.sizes());
+  rows.picks = rows.picks.to(picks.device());
+  rows.row_of_pick = rows.row_of_pick.view(picks.sizes()).to(picks.device());
   rows.tokens = rows.picks.floor_divide(picks.size(1));
   return rows;
 }

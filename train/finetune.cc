@@ -9,6 +9,7 @@
 #include "server/base/status_macros.h"
 #include "server/tokenizer/tokenizer.h"
 #include "train/choice_examples.h"
+#include "train/device.h"
 #include "train/mixtral_training.h"
 #include "train/model_folder.h"
 #include "train/text_corpus.h"
@@ -54,11 +55,12 @@ absl::Status Finetune(const FinetuneOptions& options, const volatile bool* stop)
   RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(options.model_dir));
   ASSIGN_OR_RETURN(ReferenceModel model, LoadModelFolder(options.model_dir));
+  MoveTo(options.device, &model.parameters);
   RETURN_IF_ERROR(CheckVocabulary(*tokenizer, model.config));
   ASSIGN_OR_RETURN(const std::unique_ptr<ExampleSource> examples,
                    OpenExamples(options, *tokenizer));
   RETURN_IF_ERROR(CopyTokenizer(options.model_dir, options.trainer.out_dir));
-  const at::ScalarType matrix_type = TrainingMatrixType(options.use_bfloat16);
+  const at::ScalarType matrix_type = TrainingMatrixType(options.device, options.use_bfloat16);
   spdlog::info("{} true and {} null experts, {} picks per token, matrices in {}",
                model.config.num_experts, model.config.num_null_experts,
                model.config.experts_per_token,

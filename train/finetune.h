@@ -2,6 +2,8 @@
 #ifndef ADAMOE_TRAIN_FINETUNE_H_
 #define ADAMOE_TRAIN_FINETUNE_H_
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,7 +21,8 @@ struct FinetuneOptions {
   std::vector<std::string> text;     // see OpenTextCorpus
   std::vector<std::string> choices;  // see OpenChoiceExamples
 
-  int64_t window = 256;             // tokens
+  int64_t window = 256;  // tokens
+  at::Device device = at::kCPU;
   bool use_bfloat16 = true;         // see TrainingMatrixType
   std::optional<LoraOptions> lora;  // unset: every parameter is trained. model_dir, seed: as here
   uint64_t seed = 1;

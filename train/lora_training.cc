@@ -106,8 +106,9 @@ LoraTraining::LoraTraining(ReferenceModel model, const LoraOptions& options,
       b_shape[rows] = target.size;
       b_shape[rows + 1] = options_.rank;
       const double bound = 1 / std::sqrt(static_cast<double>(a_shape[rows + 1]));
-      at::Tensor a = at::empty(a_shape, at::kFloat).uniform_(-bound, bound, generator);
-      factors_.push_back({std::move(a), at::zeros(b_shape, at::kFloat)});
+      const at::Tensor a = at::empty(a_shape, at::kFloat).uniform_(-bound, bound, generator);
+      const at::Device device = (layer.*target.tensor).device();
+      factors_.push_back({a.to(device), at::zeros(b_shape, at::TensorOptions(device))});
     }
   }
 }

@@ -52,12 +52,14 @@ ReferenceOutput ReferenceForward(const ModelConfig& config, const MixtralParamet
                                  const at::Tensor& token_ids) {
   const int64_t batch = token_ids.size(0);
   const int64_t length = token_ids.size(1);
-  const Positions positions = MakePositions(config, length);
+  const Positions positions = MakePositions(config, length, parameters.embed_tokens.device());
   const double epsilon = config.rms_norm_eps;
   ReferenceOutput output;
   output.routing.resize(parameters.layers.size());
   const at::ScalarType wide = ActivationType(parameters.embed_tokens.scalar_type());
-  at::Tensor x = at::embedding(parameters.embed_tokens, token_ids).to(wide);
+  at::Tensor x =
+      at::embedding(parameters.embed_tokens, token_ids.to(parameters.embed_tokens.device()))
+          .to(wide);
   for (size_t i = 0; i < parameters.layers.size(); ++i) {
     const MixtralLayerParameters& layer = parameters.layers[i];
     const at::Tensor qkv = Linear(RmsNorm(x, layer.input_norm, epsilon), layer.qkv_proj);

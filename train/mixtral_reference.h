@@ -36,7 +36,8 @@ RouterOutput Route(const at::Tensor& x, const at::Tensor& gate, const at::Tensor
 at::Tensor FinalLogits(const ModelConfig& config, const MixtralParameters& parameters,
                        const at::Tensor& x);
 
-// Full causal forward of every row from position 0. token_ids: [batch, length], i64, in [0, vocab).
+// Full causal forward of every row from position 0. token_ids: [batch, length], i64, in [0,
+// vocab), on any device; what is returned lies on that of the parameters.
 // Matrices are multiplied in their own type (float32 or bfloat16), everything between them is
 // float32.
 ReferenceOutput ReferenceForward(const ModelConfig& config, const MixtralParameters& parameters,

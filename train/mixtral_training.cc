@@ -8,11 +8,6 @@
 
 namespace adamoe {
 
-at::ScalarType TrainingMatrixType(bool allow_bfloat16) {
-  const bool has_bfloat16 = __builtin_cpu_supports("avx512bf16");
-  return allow_bfloat16 && has_bfloat16 ? at::kBFloat16 : at::kFloat;
-}
-
 MixtralTraining::MixtralTraining(ReferenceModel model, at::ScalarType matrix_type)
     : model_(std::move(model)), matrix_type_(matrix_type) {}
 

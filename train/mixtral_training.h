@@ -10,10 +10,6 @@
 
 namespace adamoe {
 
-// The type in which this machine multiplies training's matrices fastest: bfloat16 where the
-// processor has AVX-512-BF16, unless `allow_bfloat16` is false, and float32 elsewhere.
-at::ScalarType TrainingMatrixType(bool allow_bfloat16);
-
 class MixtralTraining final : public Trainable {
  public:
   // `model`: float32, changed in place by training. Matrices are multiplied in `matrix_type`.

@@ -25,10 +25,11 @@ class ModelScorer final : public Scorer {
     TokenScores scores;
     scores.num_positions = length;
     if (absl::Status status = CountExperts(output, &scores); !status.ok()) return status;
-    const at::Tensor targets = row.narrow(1, 1, length).squeeze(0).unsqueeze(1);
+    const at::Tensor targets =
+        row.narrow(1, 1, length).squeeze(0).unsqueeze(1).to(output.logits.device());
     const at::Tensor logprobs =
         at::log_softmax(output.logits.squeeze(0), 1).gather(1, targets).to(at::kDouble).squeeze(1);
-    const at::Tensor packed = logprobs.contiguous();
+    const at::Tensor packed = logprobs.to(at::kCPU).contiguous();
     const double* const first = packed.const_data_ptr<double>();
     scores.logprobs.assign(first, first + length);
     return scores;

@@ -162,6 +162,14 @@ NamedTensors MoLoraTensors(const MoLora& molora) {
   return tensors;
 }
 
+void MoveTo(at::Device device, MoLora* molora) {
+  for (MoLoraLayer& layer : molora->layers) {
+    for (RoutedLora& lora : layer) {
+      lora = {lora.router.to(device), lora.a.to(device), lora.b.to(device)};
+    }
+  }
+}
+
 MoLora ComputeCopy(const MoLora& molora, at::ScalarType matrix_type) {
   const auto leaf = [](const at::Tensor& tensor, at::ScalarType dtype) {
     return tensor.detach().to(dtype, /*non_blocking=*/false, /*copy=*/true).set_requires_grad(true);
@@ -183,11 +191,14 @@ ReferenceOutput MoLoraForward(const ReferenceModel& base, const MoLora& molora,
                               const at::Tensor& token_ids) {
   const MixtralParameters& parameters = base.parameters;
   const int64_t batch = token_ids.size(0);
-  const Positions positions = MakePositions(base.config, token_ids.size(1));
+  const Positions positions =
+      MakePositions(base.config, token_ids.size(1), parameters.embed_tokens.device());
   const at::ScalarType wide = ActivationType(parameters.embed_tokens.scalar_type());
   ReferenceOutput output;
   output.routing.resize(parameters.layers.size() * kNumMoLoraTargets);
-  at::Tensor x = at::embedding(parameters.embed_tokens, token_ids.flatten()).to(wide);
+  at::Tensor x = at::embedding(parameters.embed_tokens,
+                               token_ids.flatten().to(parameters.embed_tokens.device()))
+                     .to(wide);
   for (size_t i = 0; i < parameters.layers.size(); ++i) {
     const Layer layer(base.config, parameters.layers[i], molora.config, molora.layers[i],
                       &output.routing[i * kNumMoLoraTargets]);

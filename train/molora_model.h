@@ -77,6 +77,9 @@ std::string MoLoraTensorPrefix(int32_t layer, MoLoraTarget target);
 // Every tensor under the name it has in an adapter folder, layer by layer.
 NamedTensors MoLoraTensors(const MoLora& molora);
 
+// Moves every tensor; those that are there already stay the same tensors.
+void MoveTo(at::Device device, MoLora* molora);
+
 // A copy to compute with: A and B in `matrix_type`, routers as they are. New leaves that require
 // gradients, in the order of MoLoraTensors.
 MoLora ComputeCopy(const MoLora& molora, at::ScalarType matrix_type);

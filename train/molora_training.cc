@@ -10,6 +10,7 @@
 #include "server/tokenizer/tokenizer.h"
 #include "train/choice_examples.h"
 #include "train/dense_model.h"
+#include "train/device.h"
 #include "train/mixtral_training.h"
 #include "train/text_corpus.h"
 
@@ -82,12 +83,14 @@ absl::Status TrainMoLora(const MoLoraTrainingOptions& options, const volatile bo
                    OpenExamples(options, *tokenizer));
   if (options.resume) RETURN_IF_ERROR(CheckResumed(options));
   RETURN_IF_ERROR(MakeFolder(options.trainer.out_dir));
-  const at::ScalarType matrix_type = TrainingMatrixType(options.use_bfloat16);
+  const at::ScalarType matrix_type = TrainingMatrixType(options.device, options.use_bfloat16);
   spdlog::info("{} LoRA experts, {} null ones, {} picks per token, matrices in {}",
                options.molora.num_experts, options.molora.num_null_experts,
                options.molora.experts_per_token,
                matrix_type == at::kBFloat16 ? "bfloat16" : "float32");
   MoLora molora = RandomMoLora(base.config, options.molora, options.seed);
+  MoveTo(options.device, &base.parameters);
+  MoveTo(options.device, &molora);
   const MoLoraTraining model({std::move(base), std::move(molora)}, options.model_dir, matrix_type);
   Trainer trainer(options.trainer, examples.get(), &model);
   if (options.resume) RETURN_IF_ERROR(trainer.Resume());

@@ -3,6 +3,8 @@
 #ifndef ADAMOE_TRAIN_MOLORA_TRAINING_H_
 #define ADAMOE_TRAIN_MOLORA_TRAINING_H_
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -40,7 +42,8 @@ struct MoLoraTrainingOptions {
   std::vector<std::string> text;     // see OpenTextCorpus
   std::vector<std::string> choices;  // see OpenChoiceExamples
 
-  int64_t window = 256;      // tokens
+  int64_t window = 256;  // tokens
+  at::Device device = at::kCPU;
   bool use_bfloat16 = true;  // see TrainingMatrixType
   uint64_t seed = 1;
   bool resume = false;  // from the checkpoint in trainer.out_dir

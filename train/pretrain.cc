@@ -3,10 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 #include "server/tokenizer/tokenizer.h"
+#include "train/device.h"
 #include "train/mixtral_training.h"
 #include "train/text_corpus.h"
 
@@ -45,10 +47,12 @@ absl::Status Pretrain(const PretrainOptions& options, const volatile bool* stop)
                    OpenTextCorpus(options.text, options.window, options.seed, *tokenizer,
                                   options.trainer.num_threads));
   RETURN_IF_ERROR(CopyTokenizer(options.tokenizer_dir, options.trainer.out_dir));
-  const at::ScalarType matrix_type = TrainingMatrixType(options.use_bfloat16);
+  const at::ScalarType matrix_type = TrainingMatrixType(options.device, options.use_bfloat16);
   spdlog::info("{} tokens of text, matrices in {}", corpus->num_tokens(),
                matrix_type == at::kBFloat16 ? "bfloat16" : "float32");
-  const MixtralTraining model({config, RandomParameters(config, options.seed)}, matrix_type);
+  MixtralParameters parameters = RandomParameters(config, options.seed);
+  MoveTo(options.device, &parameters);
+  const MixtralTraining model({config, std::move(parameters)}, matrix_type);
   Trainer trainer(options.trainer, corpus.get(), &model);
   if (options.resume) RETURN_IF_ERROR(trainer.Resume());
   return trainer.Run(stop);

@@ -2,6 +2,8 @@
 #ifndef ADAMOE_TRAIN_PRETRAIN_H_
 #define ADAMOE_TRAIN_PRETRAIN_H_
 
+#include <ATen/ATen.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,7 +18,8 @@ struct PretrainOptions {
   ModelConfig config;             // the vocabulary's part comes from the tokenizer
   std::vector<std::string> text;  // see OpenTextCorpus
   std::string tokenizer_dir;
-  int64_t window = 256;      // tokens
+  int64_t window = 256;  // tokens
+  at::Device device = at::kCPU;
   bool use_bfloat16 = true;  // see TrainingMatrixType
   uint64_t seed = 1;
   bool resume = false;  // from the checkpoint in trainer.out_dir

@@ -104,7 +104,7 @@ absl::Status WriteSafetensors(const std::string& path, const NamedTensors& tenso
   RETURN_IF_ERROR(file.Write(&header_size, sizeof(header_size)));
   RETURN_IF_ERROR(file.Write(header.data(), header.size()));
   for (const auto& [name, tensor] : tensors) {
-    const at::Tensor contiguous = tensor.contiguous();
+    const at::Tensor contiguous = tensor.to(at::kCPU).contiguous();
     RETURN_IF_ERROR(file.Write(contiguous.const_data_ptr(), contiguous.nbytes()));
   }
   return file.Finish();

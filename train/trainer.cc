@@ -107,7 +107,10 @@ absl::Status Trainer::Run(const volatile bool* stop) {
 }
 
 absl::StatusOr<Trainer::Report> Trainer::Step() {
-  const Examples examples = examples_.Draw(options_.batch);
+  Examples examples = examples_.Draw(options_.batch);
+  const at::Device device = parameters_.front().second.device();
+  examples.tokens = examples.tokens.to(device);
+  if (examples.counted.defined()) examples.counted = examples.counted.to(device);
   std::vector<Share> shares = ComputeShares(examples);
   const double num_counted = NumCounted(examples);
   Report report;

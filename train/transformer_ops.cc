@@ -26,16 +26,16 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double epsilon
   return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + epsilon) * weight;
 }
 
-Positions MakePositions(const ModelConfig& config, int64_t length) {
+Positions MakePositions(const ModelConfig& config, int64_t length, at::Device device) {
   const at::Tensor exponents = at::arange(0, config.head_dim, 2, at::kFloat) / config.head_dim;
   const at::Tensor frequencies = at::pow(config.rope_theta, exponents).reciprocal();
   const at::Tensor angles = at::outer(at::arange(length, at::kFloat), frequencies);
   Positions positions;
-  positions.cos = at::cat({angles, angles}, -1).cos().unsqueeze(1);
-  positions.sin = at::cat({angles, angles}, -1).sin().unsqueeze(1);
+  positions.cos = at::cat({angles, angles}, -1).cos().unsqueeze(1).to(device);
+  positions.sin = at::cat({angles, angles}, -1).sin().unsqueeze(1).to(device);
   if (config.sliding_window > 0 && config.sliding_window < length) {
     const at::Tensor causal = at::ones({length, length}, at::kBool).tril();
-    positions.visible = causal.triu(1 - config.sliding_window);
+    positions.visible = causal.triu(1 - config.sliding_window).to(device);
   }
   return positions;
 }

@@ -27,7 +27,7 @@ struct Positions {
   at::Tensor visible;  // [length, length], bool; undefined when a position sees all before it
 };
 
-Positions MakePositions(const ModelConfig& config, int64_t length);
+Positions MakePositions(const ModelConfig& config, int64_t length, at::Device device);
 
 // Attention between its linear layers, with products in `dtype`. qkv: [batch, length, (heads + 2 *
 // kv_heads) * head_dim], q, then k, then v, before rotation -> [batch, length, heads * head_dim],

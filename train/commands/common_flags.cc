@@ -23,6 +23,8 @@ ABSL_FLAG(
 ABSL_FLAG(int32_t, num_null_experts, 0,
           "pretrain, convert, molora: null experts per layer, m; 0: none");
 ABSL_FLAG(std::string, out, "", "Folder to write; made when missing");
+ABSL_FLAG(std::string, device, "auto",
+          "cpu; cuda: the first GPU; auto: a GPU where LibTorch finds one");
 ABSL_FLAG(int32_t, threads, 0, "Threads; 0: one per processor");
 ABSL_FLAG(bool, bfloat16, true,
           "Trainings: multiply matrices in bfloat16 where the processor has AVX-512-BF16");
@@ -76,6 +78,8 @@ absl::StatusOr<AlphaSchedule::Shape> ParseShape(const std::string& name,
 }  // namespace
 
 volatile bool stop_requested = false;
+
+absl::StatusOr<at::Device> DeviceOfFlags() { return DeviceNamed(absl::GetFlag(FLAGS_device)); }
 
 int NumThreads() {
   const int num_threads = absl::GetFlag(FLAGS_threads);

@@ -8,6 +8,7 @@
 
 #include "absl/flags/declare.h"
 #include "absl/status/statusor.h"
+#include "train/device.h"
 #include "train/trainer.h"
 
 ABSL_DECLARE_FLAG(std::vector<std::string>, text);
@@ -34,6 +35,9 @@ struct TrainingDefaults {
   double learning_rate = 1e-3;
   AlphaSchedule::Shape alpha_shape = AlphaSchedule::Shape::kExponential;
 };
+
+// --device. FAILED_PRECONDITION where a GPU is asked for and none can be used.
+absl::StatusOr<at::Device> DeviceOfFlags();
 
 // The trainer's flags, --out among them. INVALID_ARGUMENT names the flag with a wrong value.
 absl::StatusOr<TrainerOptions> TrainerOptionsOfFlags(const TrainingDefaults& defaults = {});

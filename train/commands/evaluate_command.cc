@@ -70,10 +70,13 @@ struct Opened {
 };
 
 absl::StatusOr<Opened> OpenMoLora(const std::string& dir, const std::string& adapter) {
+  ASSIGN_OR_RETURN(const at::Device device, DeviceOfFlags());
   ASSIGN_OR_RETURN(MoLoraModel loaded, LoadMoLora(dir, adapter));
   const int32_t experts_per_token = absl::GetFlag(FLAGS_experts_per_token);
   if (experts_per_token != 0) loaded.molora.config.experts_per_token = experts_per_token;
   RETURN_IF_ERROR(CheckMoLoraConfig(loaded.molora.config));
+  MoveTo(device, &loaded.base.parameters);
+  MoveTo(device, &loaded.molora);
   Opened opened;
   const auto model = std::make_shared<const MoLoraModel>(std::move(loaded));
   opened.model = model;
@@ -89,8 +92,11 @@ absl::StatusOr<Opened> OpenInProcess(const std::string& dir) {
                    LoadMixtral({.model_dir = dir,
                                 .adapter_dir = adapter,
                                 .experts_per_token = absl::GetFlag(FLAGS_experts_per_token)}));
+  ASSIGN_OR_RETURN(const at::Device device, DeviceOfFlags());
+  ReferenceModel loaded = ReferenceFrom(weights);
+  MoveTo(device, &loaded.parameters);
   Opened opened;
-  const auto model = std::make_shared<const ReferenceModel>(ReferenceFrom(weights));
+  const auto model = std::make_shared<const ReferenceModel>(std::move(loaded));
   opened.model = model;
   opened.config = model->config;
   opened.scorer = MakeModelScorer(ScoredModelOf(*model), NumThreads());

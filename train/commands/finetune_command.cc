@@ -39,6 +39,7 @@ absl::Status RunFinetune() {
   options.text = absl::GetFlag(FLAGS_text);
   options.choices = absl::StrSplit(absl::GetFlag(FLAGS_choices), ',', absl::SkipEmpty());
   options.window = absl::GetFlag(FLAGS_window);
+  ASSIGN_OR_RETURN(options.device, DeviceOfFlags());
   options.use_bfloat16 = absl::GetFlag(FLAGS_bfloat16);
   ASSIGN_OR_RETURN(options.lora, LoraOptionsOfFlags());
   options.seed = absl::GetFlag(FLAGS_seed);

@@ -33,6 +33,7 @@ absl::Status RunMoLora() {
   options.text = absl::GetFlag(FLAGS_text);
   options.choices = absl::StrSplit(absl::GetFlag(FLAGS_choices), ',', absl::SkipEmpty());
   options.window = absl::GetFlag(FLAGS_window);
+  ASSIGN_OR_RETURN(options.device, DeviceOfFlags());
   options.use_bfloat16 = absl::GetFlag(FLAGS_bfloat16);
   options.seed = absl::GetFlag(FLAGS_seed);
   options.resume = absl::GetFlag(FLAGS_resume);

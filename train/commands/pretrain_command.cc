@@ -63,6 +63,7 @@ absl::Status RunPretrain() {
   options.tokenizer_dir = absl::GetFlag(FLAGS_tokenizer);
   if (options.tokenizer_dir.empty()) return absl::InvalidArgumentError("--tokenizer is missing");
   options.window = absl::GetFlag(FLAGS_window);
+  ASSIGN_OR_RETURN(options.device, DeviceOfFlags());
   options.use_bfloat16 = absl::GetFlag(FLAGS_bfloat16);
   options.seed = absl::GetFlag(FLAGS_seed);
   options.resume = absl::GetFlag(FLAGS_resume);
