@@ -47,10 +47,6 @@ double ShortestDouble(float value) {
   return shortest;
 }
 
-const char* DTypeName(at::ScalarType dtype) {
-  return dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32";
-}
-
 // What both config files say about the tokens that begin and end a text.
 void AddTokenIds(const ModelConfig& config, nlohmann::ordered_json* json) {
   if (config.bos_token_id >= 0) (*json)["bos_token_id"] = config.bos_token_id;
@@ -112,6 +108,10 @@ MixtralLayerParameters LayerFrom(const MixtralLayerWeights& weights) {
 }
 
 }  // namespace
+
+const char* DTypeName(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32";
+}
 
 NamedTensors HuggingFaceTensors(const MixtralParameters& parameters, at::ScalarType dtype) {
   NamedTensors tensors;

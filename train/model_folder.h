@@ -20,6 +20,9 @@ namespace adamoe {
 // Every tensor under its name in Hugging Face's Mixtral, in `dtype`.
 NamedTensors HuggingFaceTensors(const MixtralParameters& parameters, at::ScalarType dtype);
 
+// What config.json calls a type of weights: "bfloat16", "float16" or "float32".
+const char* DTypeName(at::ScalarType dtype);
+
 // The text of config.json. No key carries m: readers infer it from gate2.
 std::string ConfigJson(const ModelConfig& config, at::ScalarType dtype);
 

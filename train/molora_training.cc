@@ -7,12 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
-#include "server/tokenizer/tokenizer.h"
-#include "train/choice_examples.h"
 #include "train/dense_model.h"
 #include "train/device.h"
 #include "train/mixtral_training.h"
-#include "train/text_corpus.h"
+#include "train/training_examples.h"
 
 namespace adamoe {
 namespace {
@@ -21,19 +19,6 @@ ReferenceModel Frozen(const ReferenceModel& base, at::ScalarType matrix_type) {
   ReferenceModel frozen{base.config, ComputeCopy(base.parameters, matrix_type)};
   for (at::Tensor* tensor : AllTensors(&frozen.parameters)) tensor->set_requires_grad(false);
   return frozen;
-}
-
-absl::StatusOr<std::unique_ptr<ExampleSource>> OpenExamples(const MoLoraTrainingOptions& options,
-                                                            const Tokenizer& tokenizer) {
-  if (options.text.empty() == options.choices.empty()) {
-    return absl::InvalidArgumentError("molora takes one of text and choices");
-  }
-  if (!options.choices.empty()) {
-    return OpenChoiceExamples(options.choices, options.window, options.trainer.batch, options.seed,
-                              tokenizer);
-  }
-  return OpenTextCorpus(options.text, options.window, options.seed, tokenizer,
-                        options.trainer.num_threads);
 }
 
 absl::Status CheckResumed(const MoLoraTrainingOptions& options) {
@@ -73,21 +58,16 @@ absl::Status TrainMoLora(const MoLoraTrainingOptions& options, const volatile bo
   RETURN_IF_ERROR(CheckMoLoraConfig(options.molora));
   RETURN_IF_ERROR(CheckOtherFolder(options.model_dir, options.trainer.out_dir));
   ASSIGN_OR_RETURN(ReferenceModel base, LoadDenseModel(options.model_dir));
-  ASSIGN_OR_RETURN(const auto tokenizer, Tokenizer::Load(options.model_dir));
-  if (tokenizer->vocab_size() > base.config.vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(options.model_dir, ": the tokenizer has ",
-                                                   tokenizer->vocab_size(), " tokens, the model ",
-                                                   base.config.vocab_size));
-  }
+  ASSIGN_OR_RETURN(const auto tokenizer, LoadTokenizerOf(options.model_dir, base.config));
   ASSIGN_OR_RETURN(const std::unique_ptr<ExampleSource> examples,
-                   OpenExamples(options, *tokenizer));
+                   OpenExamples({options.text, options.choices}, options.window, options.seed,
+                                options.trainer, *tokenizer));
   if (options.resume) RETURN_IF_ERROR(CheckResumed(options));
   RETURN_IF_ERROR(MakeFolder(options.trainer.out_dir));
   const at::ScalarType matrix_type = TrainingMatrixType(options.device, options.use_bfloat16);
   spdlog::info("{} LoRA experts, {} null ones, {} picks per token, matrices in {}",
                options.molora.num_experts, options.molora.num_null_experts,
-               options.molora.experts_per_token,
-               matrix_type == at::kBFloat16 ? "bfloat16" : "float32");
+               options.molora.experts_per_token, DTypeName(matrix_type));
   MoLora molora = RandomMoLora(base.config, options.molora, options.seed);
   MoveTo(options.device, &base.parameters);
   MoveTo(options.device, &molora);

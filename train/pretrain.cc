@@ -48,8 +48,7 @@ absl::Status Pretrain(const PretrainOptions& options, const volatile bool* stop)
                                   options.trainer.num_threads));
   RETURN_IF_ERROR(CopyTokenizer(options.tokenizer_dir, options.trainer.out_dir));
   const at::ScalarType matrix_type = TrainingMatrixType(options.device, options.use_bfloat16);
-  spdlog::info("{} tokens of text, matrices in {}", corpus->num_tokens(),
-               matrix_type == at::kBFloat16 ? "bfloat16" : "float32");
+  spdlog::info("{} tokens of text, matrices in {}", corpus->num_tokens(), DTypeName(matrix_type));
   MixtralParameters parameters = RandomParameters(config, options.seed);
   MoveTo(options.device, &parameters);
   const MixtralTraining model({config, std::move(parameters)}, matrix_type);

@@ -17,8 +17,8 @@
 #include <random>
 #include <vector>
 
+#include "tests/unit/train/tiny_corpus.h"
 #include "tests/unit/train/tiny_model.h"
-#include "train/bpe_trainer.h"
 #include "train/dense_model.h"
 #include "train/evaluate.h"
 #include "train/losses.h"
@@ -560,16 +560,9 @@ class MoLoraTrainingTest : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "The fox ran home. The hen ran too.\n";
     std::ofstream(folder_.File("corpus.txt")) << text;
-    WordCounts counts;
-    CountWords(text, &counts);
-    const auto vocabulary = TrainBpe(counts, 300, 1);
-    EXPECT_TRUE(vocabulary.ok()) << vocabulary.status();
-    EXPECT_TRUE(
-        WriteFileAtomically(folder_.File("tokenizer.json"), TokenizerJson(*vocabulary)).ok());
-    EXPECT_TRUE(
-        WriteFileAtomically(folder_.File("tokenizer_config.json"), TokenizerConfigJson(64)).ok());
+    WriteTinyTokenizer(folder_.path());
     ModelConfig config = DenseConfig();
-    config.vocab_size = 300;
+    config.vocab_size = kTinyVocabSize;
     config.tie_word_embeddings = true;
     EXPECT_TRUE(
         WriteModelFolder(folder_.path(), config, LivelyParameters(config, 22), at::kFloat).ok());

@@ -10,8 +10,8 @@
 #include <csignal>
 #include <fstream>
 
+#include "tests/unit/train/tiny_corpus.h"
 #include "tests/unit/train/tiny_model.h"
-#include "train/bpe_trainer.h"
 #include "train/evaluate.h"
 #include "train/model_scorer.h"
 #include "train/safetensors_writer.h"
@@ -23,20 +23,8 @@ namespace {
 class PretrainTest : public testing::Test {
  protected:
   PretrainTest() {
-    std::string text;
-    for (int i = 0; i < 60; ++i) {
-      text += "The fox ran home. The hen ran too.\n";
-      if (i % 10 == 9) text += "<|endoftext|>\n";
-    }
-    std::ofstream(folder_.File("corpus.txt")) << text;
-    WordCounts counts;
-    for (absl::string_view document : SplitDocuments(text)) CountWords(document, &counts);
-    const auto vocabulary = TrainBpe(counts, 300, 1);
-    EXPECT_TRUE(vocabulary.ok()) << vocabulary.status();
-    EXPECT_TRUE(
-        WriteFileAtomically(folder_.File("tokenizer.json"), TokenizerJson(*vocabulary)).ok());
-    EXPECT_TRUE(
-        WriteFileAtomically(folder_.File("tokenizer_config.json"), TokenizerConfigJson(64)).ok());
+    EXPECT_TRUE(WriteFileAtomically(folder_.File("corpus.txt"), TinyCorpus()).ok());
+    WriteTinyTokenizer(folder_.path());
   }
 
   PretrainOptions Options(const std::string& out, int64_t max_steps) const {
