@@ -43,7 +43,7 @@ struct SumRowsFunction : torch::autograd::Function<SumRowsFunction> {
 
 }  // namespace
 
-ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts) {
+ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts, int64_t multiple) {
   const at::Tensor flat = picks.to(at::kCPU).contiguous().view(-1);
   const int64_t* expert_of = flat.const_data_ptr<int64_t>();
   const int64_t num_picks = flat.numel();
@@ -53,11 +53,12 @@ ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts) {
     if (expert_of[i] < num_experts) ++rows.counts[expert_of[i]];
   }
   std::vector<int64_t> next_row;
-  for (int64_t count : rows.counts) {
+  for (int64_t& count : rows.counts) {
     next_row.push_back(rows.num_rows);
+    count = (count + multiple - 1) / multiple * multiple;
     rows.num_rows += count;
   }
-  rows.picks = at::empty({rows.num_rows}, flat.options());
+  rows.picks = at::empty({rows.num_rows}, flat.options()).fill_(num_picks);
   rows.row_of_pick = at::empty_like(flat).fill_(rows.num_rows);
   int64_t* pick_of_row = rows.picks.mutable_data_ptr<int64_t>();
   int64_t* row_of_pick = rows.row_of_pick.mutable_data_ptr<int64_t>();
@@ -68,12 +69,16 @@ ExpertRows ArrangeRows(const at::Tensor& picks, int64_t num_experts) {
   }
   rows.picks = rows.picks.to(picks.device());
   rows.row_of_pick = rows.row_of_pick.view(picks.sizes()).to(picks.device());
-  rows.tokens = rows.picks.floor_divide(picks.size(1));
+  rows.tokens = rows.picks.floor_divide(picks.size(1)).clamp_max_(picks.size(0) - 1);
   return rows;
 }
 
 at::Tensor GatherRows(const at::Tensor& x, const ExpertRows& rows) {
   return GatherRowsFunction::apply(x, rows.tokens, rows.row_of_pick);
+}
+
+at::Tensor GatherWeights(const at::Tensor& weights, const ExpertRows& rows) {
+  return at::cat({weights.view(-1), at::zeros({1}, weights.options())}).index_select(0, rows.picks);
 }
 
 at::Tensor SumRows(const at::Tensor& y, const ExpertRows& rows) {

@@ -13,10 +13,10 @@ namespace {
 at::Tensor MoeBlock(const ModelConfig& config, const MixtralLayerParameters& layer,
                     const at::Tensor& x, RouterOutput* routing) {
   *routing = Route(x, layer.gate, layer.gate2, config.experts_per_token);
-  const ExpertRows rows = ArrangeRows(routing->picks, config.num_experts);
+  const ExpertRows rows = ArrangeRows(routing->picks, config.num_experts, kRowMultiple);
   const at::Tensor outputs =
       ExpertMlp(GatherRows(x.to(layer.w13.scalar_type()), rows), layer.w13, layer.w2, rows.counts);
-  const at::Tensor row_weights = routing->weights.view(-1).index_select(0, rows.picks);
+  const at::Tensor row_weights = GatherWeights(routing->weights, rows);
   return SumRows(outputs * row_weights.to(outputs.scalar_type()).unsqueeze(1), rows);
 }
 

@@ -23,16 +23,15 @@ at::Tensor Delta(const MoLoraConfig& config, const RoutedLora& lora, const at::T
   *routing = Route(x, lora.router.narrow(0, 0, config.num_experts),
                    lora.router.narrow(0, config.num_experts, config.num_null_experts),
                    config.experts_per_token);
-  const ExpertRows rows = ArrangeRows(routing->picks, config.num_experts);
+  const ExpertRows rows = ArrangeRows(routing->picks, config.num_experts, kRowMultiple);
   const at::ScalarType dtype = lora.a.scalar_type();
   const std::vector<at::Tensor> inputs =
       GatherRows(x.to(dtype), rows).split_with_sizes(rows.counts);
   const double scale = config.alpha / config.rank;
-  const std::vector<at::Tensor> weights =
-      (routing->weights.view(-1).index_select(0, rows.picks) * scale)
-          .to(dtype)
-          .unsqueeze(1)
-          .split_with_sizes(rows.counts);
+  const std::vector<at::Tensor> weights = (GatherWeights(routing->weights, rows) * scale)
+                                              .to(dtype)
+                                              .unsqueeze(1)
+                                              .split_with_sizes(rows.counts);
   const std::vector<at::Tensor> a = lora.a.unbind(0);
   const std::vector<at::Tensor> b = lora.b.unbind(0);
   std::vector<at::Tensor> outputs;

@@ -99,10 +99,25 @@ TEST(ReferenceTest, APositionSeesOnlyItsWindow) {
 
 TEST(ExpertRowsTest, RowsAreInOrderOfExpertThenToken) {
   const at::Tensor picks = at::tensor({2, 0, 5, 1, 0, 2}, at::kLong).view({3, 2});
-  const ExpertRows rows = ArrangeRows(picks, 3);
+  const ExpertRows rows = ArrangeRows(picks, 3, /*multiple=*/1);
   EXPECT_THAT(rows.counts, testing::ElementsAre(2, 1, 2));
   EXPECT_THAT(Ints(rows.tokens), testing::ElementsAre(0, 2, 1, 0, 2));
   EXPECT_THAT(Ints(rows.row_of_pick), testing::ElementsAre(3, 0, 5, 2, 1, 4));
+}
+
+TEST(ExpertRowsTest, FillingRowsFollowEachExpertsOwnAndWeighNothing) {
+  const at::Tensor picks = at::tensor({2, 0, 5, 4, 0, 2}, at::kLong).view({3, 2});
+  const ExpertRows rows = ArrangeRows(picks, 3, /*multiple=*/4);
+  EXPECT_THAT(rows.counts, testing::ElementsAre(4, 0, 4));
+  EXPECT_EQ(rows.num_rows, 8);
+  EXPECT_THAT(Ints(rows.picks), testing::ElementsAre(1, 4, 6, 6, 0, 5, 6, 6));
+  EXPECT_THAT(Ints(rows.tokens), testing::ElementsAre(0, 2, 2, 2, 0, 2, 2, 2));
+  EXPECT_THAT(Ints(rows.row_of_pick), testing::ElementsAre(4, 0, 8, 8, 1, 5));
+  at::Tensor weights = at::ones({3, 2}, at::kFloat).requires_grad_();
+  const at::Tensor of_rows = GatherWeights(weights, rows);
+  EXPECT_TRUE(at::equal(of_rows, at::tensor({1, 1, 0, 0, 1, 1, 0, 0}, at::kFloat)));
+  of_rows.sum().backward();
+  EXPECT_TRUE(at::equal(weights.grad(), at::tensor({1, 1, 0, 0, 1, 1}, at::kFloat).view({3, 2})));
 }
 
 TEST(LossesTest, NullBalanceLossIsTheOneWorkedOutByHand) {
