@@ -4,11 +4,13 @@
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <malloc.h>
 
 #include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <vector>
 
@@ -90,6 +92,11 @@ class CachingAllocator final : public c10::Allocator {
 }  // namespace
 
 void InstallCachingAllocator() {
+  // What libraries take from malloc themselves is kept as well, in one heap that does not shrink.
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
+  mallopt(M_MXFAST, 0);  // small free blocks wait for a consolidation that costs more than it saves
   c10::SetCPUAllocator(&CachingAllocator::Instance(), /*priority=*/1);
 }
 

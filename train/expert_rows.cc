@@ -2,22 +2,14 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "train/row_sums.h"
+
 namespace adamoe {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-
-at::Tensor SumRowsForward(const at::Tensor& y, const at::Tensor& row_of_pick) {
-  const at::Tensor padded = at::cat({y, at::zeros({1, y.size(1)}, y.options())});
-  const int64_t k = row_of_pick.size(1);
-  at::Tensor sum = padded.index_select(0, row_of_pick.select(1, 0));
-  for (int64_t pick = 1; pick < k; ++pick) {
-    sum.add_(padded.index_select(0, row_of_pick.select(1, pick)));
-  }
-  return sum;
-}
 
 struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
   static Variable forward(AutogradContext* context, const Variable& x, const at::Tensor& tokens,
@@ -26,7 +18,8 @@ struct GatherRowsFunction : torch::autograd::Function<GatherRowsFunction> {
     return x.index_select(0, tokens);
   }
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    return {SumRowsForward(grads[0], context->get_saved_variables()[0]), Variable(), Variable()};
+    const variable_list saved = context->get_saved_variables();
+    return {SumPickedRows(grads[0].contiguous(), saved[0], /*weights=*/{}), Variable(), Variable()};
   }
 };
 
@@ -34,10 +27,24 @@ struct SumRowsFunction : torch::autograd::Function<SumRowsFunction> {
   static Variable forward(AutogradContext* context, const Variable& y, const at::Tensor& tokens,
                           const at::Tensor& row_of_pick) {
     context->save_for_backward({tokens});
-    return SumRowsForward(y, row_of_pick);
+    return SumPickedRows(y, row_of_pick, /*weights=*/{});
   }
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     return {grads[0].index_select(0, context->get_saved_variables()[0]), Variable(), Variable()};
+  }
+};
+
+struct SumWeightedRowsFunction : torch::autograd::Function<SumWeightedRowsFunction> {
+  static Variable forward(AutogradContext* context, const Variable& y, const Variable& weights,
+                          const at::Tensor& row_of_pick) {
+    context->save_for_backward({y, weights, row_of_pick});
+    return SumPickedRows(y, row_of_pick, weights);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const variable_list saved = context->get_saved_variables();
+    const PickedRowGradients gradients =
+        SumPickedRowsBackward(grads[0].contiguous(), saved[0], saved[2], saved[1]);
+    return {gradients.y, gradients.weights, Variable()};
   }
 };
 
@@ -82,7 +89,13 @@ at::Tensor GatherWeights(const at::Tensor& weights, const ExpertRows& rows) {
 }
 
 at::Tensor SumRows(const at::Tensor& y, const ExpertRows& rows) {
-  return SumRowsFunction::apply(y, rows.tokens, rows.row_of_pick);
+  return SumRowsFunction::apply(y.contiguous(), rows.tokens, rows.row_of_pick);
+}
+
+at::Tensor SumWeightedRows(const at::Tensor& y, const at::Tensor& weights, const ExpertRows& rows) {
+  const at::ScalarType wide = y.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return SumWeightedRowsFunction::apply(y.contiguous(), weights.to(wide).contiguous(),
+                                        rows.row_of_pick);
 }
 
 }  // namespace adamoe

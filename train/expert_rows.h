@@ -45,6 +45,10 @@ at::Tensor GatherWeights(const at::Tensor& weights, const ExpertRows& rows);
 // with GatherWeights first. Differentiable.
 at::Tensor SumRows(const at::Tensor& y, const ExpertRows& rows);
 
+// The same of the rows times the weights of their picks. weights: [tokens, k]; those of null picks
+// do not matter and get gradient 0. The gradient of filling rows is 0. Differentiable.
+at::Tensor SumWeightedRows(const at::Tensor& y, const at::Tensor& weights, const ExpertRows& rows);
+
 }  // namespace adamoe
 
 #endif  // ADAMOE_TRAIN_EXPERT_ROWS_H_

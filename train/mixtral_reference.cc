@@ -4,6 +4,7 @@
 
 #include "train/expert_mlp.h"
 #include "train/expert_rows.h"
+#include "train/rms_norm.h"
 #include "train/transformer_ops.h"
 
 namespace adamoe {
@@ -16,8 +17,7 @@ at::Tensor MoeBlock(const ModelConfig& config, const MixtralLayerParameters& lay
   const ExpertRows rows = ArrangeRows(routing->picks, config.num_experts, kRowMultiple);
   const at::Tensor outputs =
       ExpertMlp(GatherRows(x.to(layer.w13.scalar_type()), rows), layer.w13, layer.w2, rows.counts);
-  const at::Tensor row_weights = GatherWeights(routing->weights, rows);
-  return SumRows(outputs * row_weights.to(outputs.scalar_type()).unsqueeze(1), rows);
+  return SumWeightedRows(outputs, routing->weights, rows);
 }
 
 }  // namespace

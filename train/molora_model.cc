@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "train/expert_rows.h"
+#include "train/rms_norm.h"
 #include "train/transformer_ops.h"
 
 namespace adamoe {

@@ -173,11 +173,17 @@ void Trainer::ComputeShare(const TrainingPass& pass, const Examples& examples, d
 std::vector<at::Tensor> Trainer::SumGradients(std::vector<Share>* shares) const {
   std::vector<at::Tensor> sums(parameters_.size());
   ForEach(options_.num_threads, sums.size(), [&](size_t i) {
-    sums[i] = at::zeros_like(parameters_[i].second);
     for (Share& share : *shares) {
-      if (share.gradients[i].defined()) AddTo(sums[i], share.gradients[i]);
-      share.gradients[i].reset();
+      at::Tensor& gradient = share.gradients[i];
+      if (!gradient.defined()) continue;
+      if (sums[i].defined()) {
+        AddTo(sums[i], gradient);
+      } else {
+        sums[i] = gradient.to(at::kFloat).contiguous();
+      }
+      gradient.reset();
     }
+    if (!sums[i].defined()) sums[i] = at::zeros_like(parameters_[i].second);
   });
   return sums;
 }
