@@ -9,7 +9,7 @@ NAMES = {"null": "AdaMoE, ℓ_null", "balance": "balance loss", "none": "no rout
 def points_of(rows, x_key):
     points = []
     for (label, loss), results in rows.items():
-        kind = "top" if label.startswith("top-") else loss
+        kind = "top" if label.startswith("top-") and loss == "null" else loss
         points.append((mean(r[x_key] for r in results), mean(r["loss"] for r in results), label, kind))
     return points
 
@@ -42,7 +42,7 @@ def panel(points, offset, title):
     out.append(f'<text x="{(offset + LEFT + right) / 2:.0f}" y="{HEIGHT - 16}" text-anchor="middle">{title}</text>')
     top_two = [p for p in points if p[2] == "top-2"]
     if top_two:
-        _, py = at(x0, top_two[0][1])
+        _, py = at(x0, top_two[0][1])  # the first is that with the balance loss
         out.append(f'<line x1="{offset + LEFT}" x2="{right}" y1="{py:.1f}" y2="{py:.1f}" stroke="#333" stroke-dasharray="5 4"/>')
     for kind in ("top", "null", "balance", "none"):
         line = sorted(p for p in points if p[3] == kind)

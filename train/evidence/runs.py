@@ -8,6 +8,7 @@ MIXTRAL = SHAPE + ["--intermediate_size=256", "--num_experts=8", "--experts_per_
 DENSE = SHAPE + ["--intermediate_size=512", "--num_experts=1", "--experts_per_token=1"]
 # Full fine-tuning of a small model: the paper's 5e-5 belongs to LoRA on Mixtral-8x7B.
 FINETUNE = ["--learning_rate=5e-4"]
+LOW_ALPHA = ["--first_alpha=0.002", "--last_alpha=0.00001"]  # a tenth of the default, which is the paper's
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ def label(run):
     return f"({run.nulls},{run.picks})"
 
 
-def finetune(start, nulls, picks, seed=1, router_loss="null", steps=FINETUNE_STEPS, group="router", data="text", tag=""):
-    name = f"{tag or group}-m{nulls}k{picks}-{router_loss}-s{seed}"
-    return Run(name, "finetune", steps, start, nulls, picks, seed, router_loss, data, tuple(FINETUNE), group)
+def finetune(start, nulls, picks, seed=1, router_loss="null", steps=FINETUNE_STEPS, group="router", data="text", flags=()):
+    name = f"{group}-m{nulls}k{picks}-{router_loss}-s{seed}"
+    return Run(name, "finetune", steps, start, nulls, picks, seed, router_loss, data, (*FINETUNE, *flags), group)
 
 
 def all_runs():
@@ -49,8 +50,11 @@ def all_runs():
     runs += [finetune("base", 0, 1)]
     runs += [finetune("base", m, k) for m, k in ((16, 4), (32, 6), (6, 3), (16, 6))]
     runs += [finetune("base", m, k, router_loss=loss) for loss in ("balance", "none") for m, k in ((8, 3), (16, 4), (32, 6))]
-    # What closes the gap: more steps for both, and nulls from the start of pretraining.
-    runs += [finetune("base", m, k, steps=3 * FINETUNE_STEPS, group="longer") for m, k in ((0, 2), (8, 3), (6, 3))]
+    runs += [finetune("base", m, k, seed, "none") for m, k in ((0, 2), (8, 3)) for seed in (1, 2, 3) if (m, seed) != (8, 1)]
+    # What closes the gap: a weaker router loss, more steps for both, and nulls from the start of pretraining.
+    runs += [finetune("base", m, k, group="low-alpha", flags=LOW_ALPHA) for m, k in ((0, 2), (8, 3), (6, 3))]
+    runs += [finetune("base", m, k, router_loss=loss, steps=3 * FINETUNE_STEPS, group="longer")
+             for loss in ("null", "none") for m, k in ((0, 2), (8, 3), (6, 3))]
     runs += [finetune("nulls-from-start", 8, 3, seed, group="from-start") for seed in (1, 2)]
     # Multiple-choice tuning, as in the paper.
     runs += [finetune("base", m, k, seed, steps=CHOICE_STEPS, group="choices", data="choices")
