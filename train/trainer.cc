@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/base/status_macros.h"
+#include "train/matrix_time.h"
 #include "train/threads.h"
 
 namespace adamoe {
@@ -95,8 +96,7 @@ absl::Status Trainer::Resume() {
 absl::Status Trainer::Run(const volatile bool* stop) {
   const absl::Time begin = absl::Now();
   const double seconds_before = progress_.seconds;
-  last_log_ = begin;
-  tokens_at_last_log_ = progress_.num_tokens;
+  last_log_ = Here();
   while (ShareDone() < 1 && !*stop) {
     ASSIGN_OR_RETURN(const Report report, Step());
     progress_.seconds = seconds_before + absl::ToDoubleSeconds(absl::Now() - begin);
@@ -210,19 +210,24 @@ double Trainer::LearningRate() const {
 
 double Trainer::Alpha() const { return AlphaAt(options_.alpha, std::min(ShareDone(), 1.0)); }
 
+Trainer::Moment Trainer::Here() const {
+  return {absl::Now(), progress_.num_tokens, ShareDone(), MatrixProductSeconds()};
+}
+
 void Trainer::Log(const Report& report) {
-  const absl::Time now = absl::Now();
-  const double seconds = absl::ToDoubleSeconds(now - last_log_);
-  const double done = std::max(ShareDone(), 1e-9);
+  const Moment here = Here();
+  const double seconds = absl::ToDoubleSeconds(here.time - last_log_.time);
+  const double share_a_second = std::max(here.share_done - last_log_.share_done, 1e-9) / seconds;
   spdlog::info(
       "step {} loss {:.4f} router_loss {:.4f} load {:.3f} gradient {:.3f} rate {:.2e} alpha "
-      "{:.1e} {:.0f} tokens/s, {:.1f} M tokens, {:.0f} s left",
+      "{:.1e} {:.0f} tokens/s, {:.0f} % in matrix products, {:.1f} M tokens, {:.0f} s left",
       progress_.num_steps, report.loss, report.router_loss, report.load, report.gradient_norm,
       LearningRate(), Alpha(),
-      static_cast<double>(progress_.num_tokens - tokens_at_last_log_) / seconds,
-      static_cast<double>(progress_.num_tokens) / 1e6, progress_.seconds * (1 - done) / done);
-  last_log_ = now;
-  tokens_at_last_log_ = progress_.num_tokens;
+      static_cast<double>(here.num_tokens - last_log_.num_tokens) / seconds,
+      100 * (here.matrix_seconds - last_log_.matrix_seconds) / (seconds * options_.num_threads),
+      static_cast<double>(here.num_tokens) / 1e6,
+      std::max(1 - here.share_done, 0.0) / share_a_second);
+  last_log_ = here;
 }
 
 absl::Status Trainer::Save() const {

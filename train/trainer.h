@@ -117,6 +117,14 @@ class Trainer {
     double gradient_norm = 0;
   };
 
+  // Where the run stands; a progress line tells of the stretch between two.
+  struct Moment {
+    absl::Time time;
+    int64_t num_tokens = 0;
+    double share_done = 0;
+    double matrix_seconds = 0;
+  };
+
   absl::StatusOr<Report> Step();
   std::vector<Share> ComputeShares(const Examples& examples) const;
   void ComputeShare(const TrainingPass& pass, const Examples& examples, double weight,
@@ -126,6 +134,7 @@ class Trainer {
   double ShareDone() const;
   double LearningRate() const;
   double Alpha() const;
+  Moment Here() const;
   void Log(const Report& report);
   absl::Status Save() const;
 
@@ -135,8 +144,7 @@ class Trainer {
   const NamedTensors parameters_;
   AdamW optimizer_;
   TrainingProgress progress_;
-  absl::Time last_log_;
-  int64_t tokens_at_last_log_ = 0;
+  Moment last_log_;
 };
 
 }  // namespace adamoe
