@@ -5,7 +5,8 @@ from statistics import mean
 import plot
 import runs
 
-TABLE_NAMES = {"router": "the same pretraining", "low-alpha": "a weaker router loss", "longer": "longer fine-tuning"}
+TABLE_NAMES = {"router": "the same pretraining", "low-alpha": "a weaker router loss", "longer": "longer fine-tuning",
+               "longest": "longest fine-tuning"}
 LOSS_NAMES = {"null": "ℓ_null", "balance": "balance", "none": "none"}
 
 
@@ -28,7 +29,7 @@ def spread(results, key):
 
 
 def saved(ratio):
-    return f"{100 * (1 - ratio):+.1f} %"
+    return f"{100 * (1 - ratio):.1f} %"
 
 
 def row_values(results, key, digits=4):
@@ -126,10 +127,24 @@ def line_sentence(rows):
             f"{abs(gain):.4f} {side} it.")
 
 
+def remedies(tables):
+    """(8,3) against top-2 of the same training, for each thing that was tried."""
+    tried = [("by default", "router", "null"), ("a tenth of α", "low-alpha", "null"), ("3 times the steps", "longer", "null"),
+             ("nulls from the start of pretraining", "from-start", "null"), ("no router loss", "router", "none"),
+             ("no router loss, 3 times the steps", "longer", "none"), ("no router loss, 9 times the steps", "longest", "none")]
+    parts = []
+    for name, group, loss in tried:
+        base = tables["router" if group == "from-start" else group].get(("top-2", loss))
+        ada = tables[group].get(("(8,3)", loss))
+        if base and ada:
+            parts.append(f"{name} {average(ada, 'loss') - average(base, 'loss'):+.4f} while saving {saved(average(ada, 'model_flops_ratio'))}")
+    return ["- What closes the gap of (8,3): " + "; ".join(parts) + "."] if parts else []
+
+
 def best_saving(tables, noise):
     """(saved share of the model's FLOPs, router, loss, table) of the largest saving within the noise of its top-2; None."""
     found = []
-    for name in ("router", "low-alpha", "longer"):
+    for name in ("router", "low-alpha", "longer", "longest"):
         rows = tables[name]
         for (label, loss), results in rows.items():
             top_two = rows.get(("top-2", loss))
@@ -151,19 +166,20 @@ def conclusion(tables, noise):
     base = rows.get(("top-2", "none"))
     if none and base:
         lines.append("- Without any router loss: " + ", ".join(
-            f"{label} {average(results, 'loss') - average(base, 'loss'):+.4f} at {saved(average(results, 'model_flops_ratio'))}"
+            f"{label} {average(results, 'loss') - average(base, 'loss'):+.4f} while saving {saved(average(results, 'model_flops_ratio'))}"
             for label, results in none) + ", against top-2 without one.")
+    lines += remedies(tables)
     best = best_saving(tables, noise)
     if best:
         lines.append(f"- The largest saving at top-2's loss (within the noise of {noise:.4f}) is {100 * best[0]:.1f} % of the model's "
-                     f"FLOPs: {best[1]}, in the table \"{TABLE_NAMES[best[2]]}\".")
+                     f"FLOPs: {best[1]}, {TABLE_NAMES[best[2]]}. The paper saves 14.5 % of Mixtral-8x7B's.")
     else:
         lines.append("- No AdaMoE model of the text tables reaches top-2's loss within the seeds' noise.")
     return lines
 
 
 def write(folder, all_runs, results, processor):
-    tables = {group: grouped(all_runs, results, group) for group in ("router", "low-alpha", "longer", "from-start", "choices", "molora")}
+    tables = {group: grouped(all_runs, results, group) for group in ("router", "low-alpha", "longer", "longest", "from-start", "choices", "molora")}
     noise = noise_of(tables["router"])
     minutes = sum(result["seconds"] for result in results.values()) / 60
     steps = {run.name: run.steps for run in all_runs}
@@ -185,6 +201,8 @@ def write(folder, all_runs, results, processor):
         *text_table(tables["low-alpha"]), "", *verdict(tables["low-alpha"], noise), "",
         f"## What closes the gap: {3 * runs.FINETUNE_STEPS * tokens / 1e6:.2f} M tokens of fine-tuning", "",
         *text_table(tables["longer"]), "", *verdict(tables["longer"], noise), "",
+        f"## What closes the gap: {9 * runs.FINETUNE_STEPS * tokens / 1e6:.2f} M tokens of fine-tuning without a router loss", "",
+        *text_table(tables["longest"]), "", *verdict(tables["longest"], noise), "",
         "## What closes the gap: nulls from the start of pretraining", "",
         "Pretrained with m = 8, k = 3 and ℓ_null instead of top-2, then fine-tuned like the rest; the top-2 to compare with is the first table's.", "",
         *text_table(tables["from-start"]), "",

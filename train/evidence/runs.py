@@ -55,6 +55,7 @@ def all_runs():
     runs += [finetune("base", m, k, group="low-alpha", flags=LOW_ALPHA) for m, k in ((0, 2), (8, 3), (6, 3))]
     runs += [finetune("base", m, k, router_loss=loss, steps=3 * FINETUNE_STEPS, group="longer")
              for loss in ("null", "none") for m, k in ((0, 2), (8, 3), (6, 3))]
+    runs += [finetune("base", m, k, router_loss="none", steps=9 * FINETUNE_STEPS, group="longest") for m, k in ((0, 2), (8, 3), (16, 4))]
     runs += [finetune("nulls-from-start", 8, 3, seed, group="from-start") for seed in (1, 2)]
     # Multiple-choice tuning, as in the paper.
     runs += [finetune("base", m, k, seed, steps=CHOICE_STEPS, group="choices", data="choices")
