@@ -178,6 +178,12 @@ def conclusion(tables, noise):
     return lines
 
 
+def at_chance(rows):
+    if any(average(results, "accuracy") > 0.38 for results in rows.values()):
+        return ""
+    return " All are close to that, so accuracy decides nothing here; the loss of the right answers does."
+
+
 def write(folder, all_runs, results, processor):
     tables = {group: grouped(all_runs, results, group) for group in ("router", "low-alpha", "longer", "longest", "from-start", "choices", "molora")}
     noise = noise_of(tables["router"])
@@ -192,7 +198,7 @@ def write(folder, all_runs, results, processor):
         "predicted once. Top-1 and top-2 have no nulls, so ℓ_null is the balance loss there. FLOPs are counted rows of the experts and all linear layers, against top-2. ± is half the range over seeds.",
         "", *conclusion(tables, noise), "",
         f"## The same {steps.get('base', 0) * tokens / 1e6:.1f} M tokens of pretraining, then {runs.FINETUNE_STEPS * tokens / 1e6:.2f} M tokens of full fine-tuning", "",
-        *text_table(tables["router"]), "", "![Held-out loss against load and FLOPs](results.svg)", "",
+        *text_table(tables["router"]), "", "![Held-out loss and accuracy against load and FLOPs](results.svg)", "",
         crossing_sentence(tables["router"]), "", line_sentence(tables["router"]), "",
         f"The three seeds of top-2 span {noise:.4f} nats; a smaller difference says nothing.", "",
         *verdict(tables["router"], noise), "",
@@ -208,14 +214,14 @@ def write(folder, all_runs, results, processor):
         *text_table(tables["from-start"]), "",
         *from_start_verdict(tables, noise), "",
         f"## Multiple-choice tuning: SocialIQA, {runs.CHOICE_STEPS} steps of {runs.BATCH} questions, loss on the answer", "",
-        "Three choices: guessing gives 0.333.", "",
+        "Three choices: guessing gives 0.333." + at_chance(tables["choices"]), "",
         *choice_table(tables["choices"]), "",
         f"## Mo-LoRA: a dense model whose linear layers get 8 LoRA experts (r = 8) and m nulls each, {runs.MOLORA_STEPS * tokens / 1e6:.2f} M tokens", "",
         "FLOPs are the LoRA experts' against two of them per token and, for the model, with the dense layers on both sides.", "",
         *text_table(tables["molora"]), "", *verdict(tables["molora"], noise), "",
     ]
     (folder / "RESULTS.md").write_text("\n".join(lines))
-    plot.write(folder / "results.svg", tables["router"])
+    plot.write(folder / "results.svg", tables["router"], tables["choices"])
 
 
 def from_start_verdict(tables, noise):
