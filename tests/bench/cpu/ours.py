@@ -1,0 +1,72 @@
+"""adamoe_server, measured from outside by adamoe_bench."""
+import contextlib
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import time
+
+STREAMS = (1, 4, 8, 16, 32)
+PREFILL_TOKENS, PROMPT_TOKENS, OUTPUT_TOKENS = 512, 128, 64
+
+
+@contextlib.contextmanager
+def server(options, model):
+    """Yields (address, seconds from start until it listens); stops the server."""
+    environment = dict(os.environ)
+    if options.isa:
+        environment["ADAMOE_CPU_ISA"] = options.isa
+    begin = time.monotonic()
+    process = subprocess.Popen(
+        [options.build / "server/adamoe_server", f"--model={model}", "--listen=127.0.0.1:0", "--metrics_listen=",
+         f"--threads={options.threads}", "--prefix_caching=false", "--log_level=warn", "--kv_cache_tokens=16384"],
+        stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        line = process.stdout.readline()
+        seconds = time.monotonic() - begin
+        found = re.search(r"listening on (\S+)", line)
+        if not found:
+            raise RuntimeError(f"adamoe_server did not start: {line!r}")
+        yield found.group(1), seconds
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def load(options, address, **flags):
+    """adamoe_bench's report on a closed loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "report.json"
+        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        subprocess.run([options.build / "client/adamoe_bench", f"--target={address}", f"--json={path}", *arguments],
+                       check=True, stdout=subprocess.DEVNULL)
+        return json.loads(path.read_text())
+
+
+def measure(options, model):
+    """{measure: value}: seconds to start, prefill and decode in tokens per second, experts per token and layer."""
+    with server(options, model) as (address, start_seconds):
+        load(options, address, concurrency=1, requests=1, prompt_tokens=PREFILL_TOKENS, output_tokens=2)  # warms up
+        prefill = load(options, address, concurrency=1, requests=5, prompt_tokens=PREFILL_TOKENS, output_tokens=1)
+        result = {
+            "start_seconds": start_seconds,
+            "prefill": PREFILL_TOKENS / prefill["time_to_first_token_seconds"]["p50"],
+            "prefill_experts": prefill["experts_per_token"],
+        }
+        for streams in STREAMS:
+            report = load(options, address, concurrency=streams, requests=streams, prompt_tokens=PROMPT_TOKENS,
+                          output_tokens=OUTPUT_TOKENS)
+            result[f"decode_{streams}"] = streams / report["inter_token_latency_seconds"]["p50"]
+            result[f"decode_{streams}_experts"] = report["experts_per_token"]
+        return result
+
+
+def overhead(options, model):
+    """A model of almost no cost: tokens per second over 32 streams."""
+    with server(options, model) as (address, _):
+        load(options, address, concurrency=32, requests=32, prompt_tokens=16, output_tokens=64)
+        report = load(options, address, concurrency=32, requests=128, prompt_tokens=16, output_tokens=512)
+        return {"tokens_per_second": report["output_tokens_per_second"],
+                "step_seconds": 32 / report["output_tokens_per_second"]}
