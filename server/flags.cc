@@ -37,6 +37,9 @@ ABSL_FLAG(std::string, device, "auto",
 ABSL_FLAG(std::string, activation_dtype, "auto",
           "Type that inputs of matrix products are rounded to: float32 (exact to the reference), "
           "bfloat16, or auto: the device's fastest.");
+ABSL_FLAG(std::string, weight_dtype, "auto",
+          "Type of the experts' and attention's weights in memory: auto (as the files have them), "
+          "int8, or int4 (in which the output head is int8).");
 ABSL_FLAG(int64_t, kv_cache_tokens, 0,
           "Size of the KV cache, in tokens of all requests together. 0: up to eight full contexts, "
           "within a quarter of the memory available.");
@@ -172,6 +175,13 @@ absl::StatusOr<std::optional<Precision>> ReadPrecision(const std::string& name) 
   return std::nullopt;
 }
 
+absl::StatusOr<std::optional<DType>> ReadWeightDType(const std::string& name) {
+  RETURN_IF_ERROR(CheckChoice("weight_dtype", name, {"auto", "int8", "int4"}));
+  if (name == "int8") return DType::kInt8;
+  if (name == "int4") return DType::kInt4;
+  return std::nullopt;
+}
+
 ServerFlags GetFlags() {
   return {.model_dir = absl::GetFlag(FLAGS_model),
           .adapter_dir = absl::GetFlag(FLAGS_adapter),
@@ -179,6 +189,7 @@ ServerFlags GetFlags() {
           .listen = absl::GetFlag(FLAGS_listen),
           .metrics_listen = absl::GetFlag(FLAGS_metrics_listen),
           .activation_dtype = std::nullopt,
+          .weight_dtype = std::nullopt,
           .kv_cache_tokens = absl::GetFlag(FLAGS_kv_cache_tokens),
           .block_size = absl::GetFlag(FLAGS_block_size),
           .max_batch_tokens = absl::GetFlag(FLAGS_max_batch_tokens),
@@ -249,6 +260,7 @@ absl::StatusOr<ServerFlags> ReadFlags(int argc, char** argv) {
   RETURN_IF_ERROR(CheckDevice(absl::GetFlag(FLAGS_device)));
   RETURN_IF_ERROR(CheckChoice("log_level", flags.log_level, {"debug", "info", "warn", "error"}));
   ASSIGN_OR_RETURN(flags.activation_dtype, ReadPrecision(absl::GetFlag(FLAGS_activation_dtype)));
+  ASSIGN_OR_RETURN(flags.weight_dtype, ReadWeightDType(absl::GetFlag(FLAGS_weight_dtype)));
   return flags;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/base/dtype.h"
 #include "server/kernels/ops.h"
 
 namespace adamoe {
@@ -31,6 +32,7 @@ struct ServerFlags {
   std::string listen;
   std::string metrics_listen;  // empty: no metrics endpoint
   std::optional<Precision> activation_dtype;
+  std::optional<DType> weight_dtype;  // kInt8 or kInt4; none: as the files have them
   int64_t kv_cache_tokens = 0;
   int32_t block_size = 0;
   int32_t max_batch_tokens = 0;

@@ -15,6 +15,7 @@
 #include "server/kernels/cpu/cpu_ops.h"
 #include "server/machine.h"
 #include "server/model/mixtral_model.h"
+#include "server/model/quantize.h"
 #include "server/weights/mixtral_weights.h"
 
 namespace adamoe {
@@ -55,7 +56,7 @@ ServedModel Describe(const ServerFlags& flags, const MixtralWeights& weights, Pr
   ServedModel info;
   info.name = NameOf(flags.model_dir);
   info.architecture = config.architecture;
-  info.weight_dtype = Name(Summarize(weights).expert_dtype);
+  info.weight_dtype = Name(weights.layers[0].experts[0].w1.dtype);
   info.activation_dtype =
       Name(precision == Precision::kFloat32 ? DType::kFloat32 : DType::kBFloat16);
   info.device = "cpu";
@@ -101,9 +102,10 @@ absl::StatusOr<LoadedModel> LoadModel(const ServerFlags& flags) {
         "the tokenizer has {} tokens, the model only {}: text that needs the others is refused",
         loaded.tokenizer->vocab_size(), weights.config.vocab_size);
   }
-  loaded.info = Describe(flags, weights, precision);
   const int num_threads = flags.threads > 0 ? flags.threads : NumCores();
   loaded.pool = std::make_unique<ThreadPool>(num_threads);
+  if (flags.weight_dtype.has_value()) Quantize(*flags.weight_dtype, *loaded.pool, weights);
+  loaded.info = Describe(flags, weights, precision);
   const int64_t kv_cache_tokens = KvCacheTokens(flags, weights.config, precision);
   ASSIGN_OR_RETURN(
       loaded.model,

@@ -1,4 +1,5 @@
-// Element types of tensors in checkpoints and caches. All functions are pure and thread-safe.
+// Element types of tensors in checkpoints, caches and packed matrices. All functions are pure and
+// thread-safe.
 #ifndef ADAMOE_SERVER_BASE_DTYPE_H_
 #define ADAMOE_SERVER_BASE_DTYPE_H_
 
@@ -8,14 +9,18 @@
 
 namespace adamoe {
 
-enum class DType : uint8_t { kBFloat16, kFloat16, kFloat32 };
+// kInt8 and kInt4 are found in packed matrices only (kernels/packed.h).
+enum class DType : uint8_t { kBFloat16, kFloat16, kFloat32, kInt8, kInt4 };
 
-// Bytes of one element.
+constexpr bool IsPacked(DType dtype) { return dtype == DType::kInt8 || dtype == DType::kInt4; }
+
+// Bytes of one element. REQUIRES: not packed.
 constexpr size_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
-// "bfloat16", "float16" or "float32".
+// "bfloat16", "float16", "float32", "int8" or "int4".
 constexpr const char* Name(DType dtype) {
-  return dtype == DType::kBFloat16 ? "bfloat16" : dtype == DType::kFloat16 ? "float16" : "float32";
+  constexpr const char* kNames[] = {"bfloat16", "float16", "float32", "int8", "int4"};
+  return kNames[static_cast<int>(dtype)];
 }
 
 // The value of a bfloat16 given by its bits.

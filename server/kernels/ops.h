@@ -6,7 +6,8 @@
 // operation says so. Activations are float32 between operations. With Precision::kBFloat16 the
 // matrix products round their inputs to bfloat16 (and accumulate in float32); with kFloat32 every
 // result is independent of how many tokens share the call and of the number of threads, bit for
-// bit. Thread-compatible: one thread at a time; an implementation spreads the work itself.
+// bit. Packed weights take their inputs as 16-bit integers, with a scale for every 64, in either
+// precision. Thread-compatible: one thread at a time; an implementation spreads the work itself.
 #ifndef ADAMOE_SERVER_KERNELS_OPS_H_
 #define ADAMOE_SERVER_KERNELS_OPS_H_
 
@@ -19,15 +20,18 @@ namespace adamoe {
 
 enum class Precision : uint8_t { kFloat32, kBFloat16 };
 
-// Weights of y = W x: [rows, cols], row major, contiguous; rows = outputs, cols = inputs.
+// Weights of y = W x: [rows, cols]; rows = outputs, cols = inputs. Row major and contiguous, or
+// packed (kernels/packed.h).
 struct Matrix {
   const void* data = nullptr;
   DType dtype = DType::kFloat32;
   int64_t rows = 0;
   int64_t cols = 0;
+  const uint16_t* scales = nullptr;  // of packed types, bfloat16
 };
 
-// One true expert: E(x) = w2 (silu(w1 x) * w3 x).
+// One true expert: E(x) = w2 (silu(w1 x) * w3 x). w1 and w3 have one type, and so have all experts
+// of a layer.
 struct ExpertWeights {
   Matrix w1;  // [intermediate, hidden]
   Matrix w2;  // [hidden, intermediate]
@@ -78,7 +82,8 @@ class Ops {
 
   virtual Precision precision() const = 0;
 
-  // out[t] = table[ids[t]]. table: [vocab, hidden]; ids: [num_tokens]; out: [num_tokens, hidden].
+  // out[t] = table[ids[t]]. table: [vocab, hidden], not packed; ids: [num_tokens]; out:
+  // [num_tokens, hidden].
   virtual void Embed(const Matrix& table, const int32_t* ids, int32_t num_tokens, float* out) = 0;
 
   // out = x / sqrt(mean(x^2) + eps) * weight, per row. x, out: [num_tokens, hidden], may be the
@@ -90,7 +95,7 @@ class Ops {
   virtual void Linear(const Matrix& w, const float* x, int32_t num_tokens, float* y) = 0;
 
   // As Linear, but in float32 throughout whatever the precision: for the router, whose picks are
-  // discrete.
+  // discrete. w is not packed.
   virtual void LinearFloat32(const Matrix& w, const float* x, int32_t num_tokens, float* y) = 0;
 
   // y += x. Both [n].

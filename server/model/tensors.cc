@@ -17,7 +17,7 @@ float Element(const TensorView& tensor, size_t i) {
 }  // namespace
 
 Matrix AsMatrix(const TensorView& tensor) {
-  return {tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1]};
+  return {tensor.data, tensor.dtype, tensor.shape[0], tensor.shape[1], tensor.scales};
 }
 
 std::vector<float> ToFloat32(const TensorView& tensor) {

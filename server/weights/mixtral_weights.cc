@@ -28,13 +28,12 @@ struct Memory {
   std::vector<std::unique_ptr<float[]>> merged;
 };
 
-// Where a tensor of the table goes. `Weights` is MixtralWeights, const or not.
-template <typename Weights>
-auto& SlotOf(const TensorSpec& spec, Weights& weights) {
+// Where a tensor of the table goes.
+TensorView& SlotOf(const TensorSpec& spec, MixtralWeights& weights) {
   if (spec.role == TensorRole::kEmbedTokens) return weights.embed_tokens;
   if (spec.role == TensorRole::kNorm) return weights.norm;
   if (spec.role == TensorRole::kLmHead) return weights.lm_head;
-  auto& layer = weights.layers[spec.layer];
+  MixtralLayerWeights& layer = weights.layers[spec.layer];
   switch (spec.role) {
     case TensorRole::kInputNorm:
       return layer.input_norm;
@@ -231,19 +230,6 @@ class Loader {
 
 absl::StatusOr<MixtralWeights> LoadMixtral(const LoadOptions& options) {
   return Loader(options).Load();
-}
-
-WeightsSummary Summarize(const MixtralWeights& weights) {
-  WeightsSummary summary;
-  for (const TensorSpec& spec : MixtralTensors(weights.config)) {
-    const TensorView& view = SlotOf(spec, weights);
-    summary.num_parameters += static_cast<uint64_t>(view.num_elements());
-    summary.num_bytes += static_cast<uint64_t>(view.num_elements()) * SizeOf(view.dtype);
-    if (spec.role == TensorRole::kW1 && spec.layer == 0 && spec.expert == 0) {
-      summary.expert_dtype = view.dtype;
-    }
-  }
-  return summary;
 }
 
 }  // namespace adamoe

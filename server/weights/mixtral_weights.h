@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/base/dtype.h"
 #include "server/weights/model_config.h"
 #include "server/weights/tensor_view.h"
 
@@ -54,14 +53,6 @@ struct LoadOptions {
 // Loads a folder. Any error names the file, the tensor or key, and what was expected. Tensors the
 // model does not know are listed in one logged warning.
 absl::StatusOr<MixtralWeights> LoadMixtral(const LoadOptions& options);
-
-// What was loaded, for logs and GetModelInfo.
-struct WeightsSummary {
-  uint64_t num_parameters = 0;  // tied embeddings once
-  uint64_t num_bytes = 0;
-  DType expert_dtype = DType::kFloat32;  // of the first expert: the bulk of the model
-};
-WeightsSummary Summarize(const MixtralWeights& weights);
 
 }  // namespace adamoe
 

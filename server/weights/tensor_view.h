@@ -14,6 +14,7 @@ struct TensorView {
   const void* data = nullptr;  // aligned to its element type
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;
+  const uint16_t* scales = nullptr;  // of packed types
 
   int64_t num_elements() const {
     int64_t product = 1;
@@ -22,7 +23,7 @@ struct TensorView {
   }
 };
 
-// Elements [begin, begin + count) of `view`, row major, as float32 to `out`.
+// Elements [begin, begin + count) of `view`, row major, as float32 to `out`. REQUIRES: not packed.
 inline void CopyToFloat32(const TensorView& view, int64_t begin, int64_t count, float* out) {
   if (view.dtype == DType::kFloat32) {
     if (count > 0) std::memcpy(out, static_cast<const float*>(view.data) + begin, 4 * count);

@@ -15,6 +15,7 @@
 
 #include "server/base/thread_pool.h"
 #include "server/kernels/cpu/cpu_ops.h"
+#include "server/kernels/packed.h"
 
 namespace adamoe {
 namespace {
@@ -82,32 +83,63 @@ void BM_ReadMemory(benchmark::State& state) {
 }
 BENCHMARK(BM_ReadMemory)->MeasureProcessCPUTime()->UseRealTime()->Unit(benchmark::kMillisecond);
 
-// Precision, rows, columns, tokens; weights in bfloat16.
+// A matrix of random weights, and the memory it takes.
+class Weights {
+ public:
+  Weights(int64_t rows, int64_t cols, DType dtype)
+      : plain_(RandomWeights(rows * cols)), matrix_{plain_.data(), DType::kBFloat16, rows, cols} {
+    if (!IsPacked(dtype)) return;
+    const PackedSize size = PackedSizeOf(dtype, rows, cols);
+    data_.resize(size.num_blocks * size.bytes_per_block);
+    scales_.resize(size.num_blocks * size.scales_per_block);
+    Pack(matrix_, dtype, 0, size.num_blocks, data_.data(), scales_.data());
+    matrix_ = {data_.data(), dtype, rows, cols, scales_.data()};
+  }
+  const Matrix& operator*() const { return matrix_; }
+  double bytes() const {
+    if (!IsPacked(matrix_.dtype)) return 2.0 * static_cast<double>(plain_.size());
+    return static_cast<double>(data_.size() + 2 * scales_.size());
+  }
+
+ private:
+  std::vector<uint16_t> plain_;
+  Matrix matrix_;
+  std::vector<uint8_t> data_;
+  std::vector<uint16_t> scales_;
+};
+
+// Type of the weights, bfloat16 activations or not, rows, columns, tokens.
 void BM_Linear(benchmark::State& state) {
-  const auto ops = MakeOps(static_cast<Precision>(state.range(0)));
-  const int64_t rows = state.range(1);
-  const int64_t cols = state.range(2);
-  const int32_t tokens = static_cast<int32_t>(state.range(3));
-  const std::vector<uint16_t> weights = RandomWeights(rows * cols);
+  const auto ops = MakeOps(static_cast<Precision>(state.range(1)));
+  const int64_t rows = state.range(2);
+  const int64_t cols = state.range(3);
+  const int32_t tokens = static_cast<int32_t>(state.range(4));
+  const Weights weights(rows, cols, static_cast<DType>(state.range(0)));
+  state.SetLabel(Name((*weights).dtype));
   const std::vector<float> x = RandomFloats(tokens * cols);
   std::vector<float> y(tokens * rows);
   for (auto _ : state) {
-    ops->Linear({weights.data(), DType::kBFloat16, rows, cols}, x.data(), tokens, y.data());
+    ops->Linear(*weights, x.data(), tokens, y.data());
     benchmark::DoNotOptimize(y.data());
   }
-  Report(state, 2.0 * rows * cols, 2.0 * rows * cols * tokens);
+  Report(state, weights.bytes(), 2.0 * rows * cols * tokens);
 }
 
 void LinearShapes(benchmark::internal::Benchmark* b) {
-  for (int64_t precision : {0, 1}) {
-    for (int64_t tokens : {1, 4, 16, 64, 512}) b->Args({precision, 14336, 4096, tokens});
-    for (int64_t tokens : {1, 128}) b->Args({precision, 4096, 14336, tokens});
-    b->Args({precision, 512, 512, 1});
-  }
+  const auto add = [b](DType dtype, int64_t precision) {
+    const auto type = static_cast<int64_t>(dtype);
+    for (int64_t tokens : {1, 2, 4, 8, 16, 64, 512})
+      b->Args({type, precision, 14336, 4096, tokens});
+    for (int64_t tokens : {1, 128}) b->Args({type, precision, 4096, 14336, tokens});
+    b->Args({type, precision, 512, 512, 1});
+  };
+  for (int64_t precision : {0, 1}) add(DType::kBFloat16, precision);
+  add(DType::kInt8, 0);
+  add(DType::kInt4, 0);
 }
 BENCHMARK(BM_Linear)
     ->Apply(LinearShapes)
-    ->ArgNames({"bf16", "rows", "cols", "tokens"})
+    ->ArgNames({"type", "bf16", "rows", "cols", "tokens"})
     ->MeasureProcessCPUTime()
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);

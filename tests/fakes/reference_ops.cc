@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "server/kernels/packed.h"
+
 namespace adamoe {
 namespace {
 
@@ -15,12 +17,21 @@ double Element(const void* data, DType dtype, int64_t i) {
       return FloatFromF16(static_cast<const uint16_t*>(data)[i]);
     case DType::kFloat32:
       return static_cast<const float*>(data)[i];
+    default:
+      return std::nan("");  // packed
   }
-  return 0.0;
 }
 
-double Element(const Matrix& w, int64_t row, int64_t col) {
-  return Element(w.data, w.dtype, row * w.cols + col);
+std::vector<float> RowOf(const Matrix& w, int64_t row) {
+  std::vector<float> values(w.cols);
+  if (IsPacked(w.dtype)) {
+    UnpackRow(w, row, values.data());
+  } else {
+    for (int64_t c = 0; c < w.cols; ++c) {
+      values[c] = static_cast<float>(Element(w.data, w.dtype, row * w.cols + c));
+    }
+  }
+  return values;
 }
 
 // A matrix product's input under a precision.
@@ -31,9 +42,11 @@ double Rounded(Precision precision, double x) {
 
 template <class X>
 std::vector<double> Product(Precision precision, const Matrix& w, const X* x) {
+  if (IsPacked(w.dtype)) precision = Precision::kFloat32;
   std::vector<double> y(w.rows, 0.0);
   for (int64_t r = 0; r < w.rows; ++r) {
-    for (int64_t c = 0; c < w.cols; ++c) y[r] += Element(w, r, c) * Rounded(precision, x[c]);
+    const std::vector<float> row = RowOf(w, r);
+    for (int64_t c = 0; c < w.cols; ++c) y[r] += row[c] * Rounded(precision, x[c]);
   }
   return y;
 }
@@ -108,9 +121,8 @@ std::vector<int32_t> Picks(const float* logits, float null_bias, const RouterPar
 
 void ReferenceOps::Embed(const Matrix& table, const int32_t* ids, int32_t num_tokens, float* out) {
   for (int64_t t = 0; t < num_tokens; ++t) {
-    for (int64_t c = 0; c < table.cols; ++c) {
-      out[t * table.cols + c] = static_cast<float>(Element(table, ids[t], c));
-    }
+    const std::vector<float> row = RowOf(table, ids[t]);
+    std::copy(row.begin(), row.end(), out + t * table.cols);
   }
 }
 

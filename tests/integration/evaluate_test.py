@@ -119,3 +119,15 @@ def test_what_is_wrong_is_said(server, tmp_path, text, choices):
         assert result.returncode == 1, flags
         assert words in result.stderr and result.stderr.count("\n") == 1, result.stderr
         assert result.stdout == ""
+
+
+@pytest.mark.parametrize("dtype, limit", [("int8", 0.01), ("int4", 0.04)])
+def test_quantised_weights_keep_the_perplexity(server, tmp_path, dtype, limit):
+    text = MODEL / "README.md"  # prose that does not repeat itself
+    expected = evaluate(tmp_path, f"--text={text}", f"--target={server.address}")
+    with harness.Server(MODEL, f"--weight_dtype={dtype}") as quantised, quantised.client() as client:
+        assert client.call("GetModelInfo").weight_dtype == dtype
+        actual = evaluate(tmp_path, f"--text={text}", f"--target={quantised.address}")
+    change = actual["perplexity"] / expected["perplexity"] - 1
+    assert change != 0 and abs(change) < limit
+    assert actual["load"] == pytest.approx(expected["load"], rel=0.05)

@@ -139,6 +139,8 @@ void Dot(const DotArgs& args) {
       return DotAll<WidenedDot<Bf16Row>>(args);
     case DType::kFloat16:
       return DotAll<WidenedDot<F16Row>>(args);
+    default:
+      return;  // packed
   }
 }
 

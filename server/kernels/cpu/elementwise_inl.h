@@ -24,6 +24,8 @@ void Widen(const void* in, DType dtype, int64_t n, float* out) {
       return WidenRow<Bf16Row>(in, n, out);
     case DType::kFloat16:
       return WidenRow<F16Row>(in, n, out);
+    default:
+      return;  // packed
   }
 }
 

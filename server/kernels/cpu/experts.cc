@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/kernels/cpu/scratch.h"
+#include "server/kernels/packed.h"
 
 namespace adamoe {
 namespace {
@@ -32,12 +33,14 @@ class ExpertRun {
         num_experts_(static_cast<int32_t>(routing.expert_begin.size()) - 1),
         hidden_size_(experts[0].w2.rows),
         intermediate_size_(experts[0].w1.rows),
-        input_(context, x, num_tokens, hidden_size_) {}
+        input_(context, x, num_tokens, hidden_size_),
+        hidden_row_bytes_(std::max(RowBytes(InputForm::kIntegers, intermediate_size_),
+                                   RowBytes(InputForm::kAsIs, intermediate_size_))) {}
 
   // Fills hidden_: what w2 is multiplied with, per batch row.
   void ComputeHidden() {
-    hidden_ = ThreadFloats(Scratch::kHidden,
-                           static_cast<int64_t>(routing_.row_token.size()) * intermediate_size_);
+    const int64_t num_rows = static_cast<int64_t>(routing_.row_token.size());
+    hidden_ = static_cast<uint8_t*>(ThreadScratch(Scratch::kHidden, num_rows * hidden_row_bytes_));
     const std::vector<HiddenPiece> pieces = CutHidden();
     PrepareInputs();
     if (pieces.empty()) return;
@@ -72,15 +75,19 @@ class ExpertRun {
 
   InputForm Form(const Matrix& w) const { return FormFor(context_, w.dtype, context_.precision); }
 
-  float* HiddenRow(int64_t row) const { return hidden_ + row * intermediate_size_; }
+  uint8_t* HiddenRow(int64_t row) const { return hidden_ + row * hidden_row_bytes_; }
 
   std::vector<HiddenPiece> CutHidden() const {
     std::vector<HiddenPiece> pieces;
     for (int32_t e = 0; e < num_experts_; ++e) {
       if (NumRows(e) == 0) continue;
       const ProductTiling tiling = TilingFor(context_, experts_[e].w1, NumRows(e));
-      for (int64_t row = 0; row < intermediate_size_; row += tiling.panel_rows) {
-        const int64_t row_end = std::min(row + tiling.panel_rows, intermediate_size_);
+      // Outputs that share a scale as w2's inputs are made by one piece.
+      const bool packed = Form(experts_[e].w2) == InputForm::kIntegers;
+      const int64_t step = packed ? kPackedCols : 1;
+      const int64_t num_rows = CeilDiv(tiling.panel_rows, step) * step;
+      for (int64_t row = 0; row < intermediate_size_; row += num_rows) {
+        const int64_t row_end = std::min(row + num_rows, intermediate_size_);
         for (int64_t b = routing_.expert_begin[e]; b < routing_.expert_begin[e + 1];
              b += tiling.token_block) {
           const int64_t last =
@@ -121,15 +128,8 @@ class ExpertRun {
     context_.kernels->silu_mul(gate, up, size, gate);
     const InputForm form = Form(expert.w2);
     for (int64_t b = piece.first; b < piece.last; ++b) {
-      const float* row = gate + (b - piece.first) * width;
-      if (form == InputForm::kPacked) {
-        uint16_t* packed = reinterpret_cast<uint16_t*>(HiddenRow(b));
-        Convert(context_, form, row, width, packed + piece.row);
-      } else if (form == InputForm::kRounded) {
-        Convert(context_, form, row, width, HiddenRow(b) + piece.row);
-      } else {
-        std::copy(row, row + width, HiddenRow(b) + piece.row);
-      }
+      Convert(context_, form, gate + (b - piece.first) * width, piece.row, width,
+              intermediate_size_, HiddenRow(b));
     }
   }
 
@@ -162,8 +162,9 @@ class ExpertRun {
   const int64_t hidden_size_;
   const int64_t intermediate_size_;
   ProductInput input_;
-  // [num_rows, intermediate]; a row of bfloat16 fills the first half of its place.
-  float* hidden_ = nullptr;
+  // A row's place suits every form: experts may have weights of different types.
+  const int64_t hidden_row_bytes_;
+  uint8_t* hidden_ = nullptr;  // [num_rows, hidden_row_bytes_]
 };
 
 }  // namespace

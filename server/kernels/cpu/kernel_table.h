@@ -18,9 +18,11 @@ enum class Isa : uint8_t;
 
 // y[t * y_stride + r] = sum over k of w[r * w_stride + k] * x[t][k].
 struct DotArgs {
-  const void* w = nullptr;  // [rows, w_stride], of which [rows, cols] is read
+  // [rows, w_stride], of which [rows, cols] is read; or packed, at the start of a block of rows.
+  const void* w = nullptr;
   DType w_dtype = DType::kFloat32;
-  int64_t w_stride = 0;  // elements
+  int64_t w_stride = 0;                // elements; not used of packed weights
+  const uint16_t* w_scales = nullptr;  // of packed weights, at the first row
   int64_t rows = 0;
   int64_t cols = 0;
   const void* const* x = nullptr;  // [tokens] rows of [cols]
@@ -63,7 +65,14 @@ struct KernelTable {
   void (*dot)(const DotArgs& args);
   // x: rows of bfloat16; w_dtype bfloat16. Null where the processor has no such product.
   void (*dot_bf16)(const DotArgs& args);
-  // out[i] = in[i], exactly. in: [n] of `dtype`.
+  // x: rows of integers; w_dtype packed.
+  void (*dot_packed)(const DotArgs& args);
+  // Writes columns [first, first + n) of a row of integers, first a multiple of 64: with p = cols
+  // rounded up to a multiple of 64, int16 [p]; the scale of every 64, float [p / 64]; the sum of
+  // every 32, int32 [p / 32]. Zeros stand from first + n to the next multiple of 64. in: [n]. What
+  // is not finite makes the scale NaN.
+  void (*to_integers)(const float* in, int64_t first, int64_t n, int64_t cols, void* row);
+  // out[i] = in[i], exactly. in: [n] of `dtype`, not packed.
   void (*widen)(const void* in, DType dtype, int64_t n, float* out);
   // out[i] = in[i] rounded to bfloat16.
   void (*narrow)(const float* in, int64_t n, uint16_t* out);

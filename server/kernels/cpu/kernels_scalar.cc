@@ -2,12 +2,15 @@
 #include "server/kernels/cpu/dot_inl.h"
 #include "server/kernels/cpu/elementwise_inl.h"
 #include "server/kernels/cpu/kernel_table.h"
+#include "server/kernels/cpu/packed_dot_inl.h"
 
 namespace adamoe {
 
 const KernelTable kScalarKernels = {
     .dot = Dot,
     .dot_bf16 = nullptr,
+    .dot_packed = PackedDot,
+    .to_integers = ToIntegers,
     .widen = Widen,
     .narrow = Narrow,
     .round = Round,

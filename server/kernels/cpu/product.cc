@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "server/kernels/cpu/scratch.h"
+#include "server/kernels/packed.h"
 
 namespace adamoe {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 // A panel's share of a core's second-level cache.
 constexpr int64_t kPanelBytes = 384 << 10;
 // Rows of a panel: multiples of the widest tile.
-constexpr int64_t kRowStep = 8;
+constexpr int64_t RowStep(const Matrix& w) { return IsPacked(w.dtype) ? kPackedRows : 8; }
 constexpr int64_t kMaxPanelRows = 256;
 // Tokens that share a panel's trip through the cache.
 constexpr int64_t kTokenBlock = 128;
@@ -23,23 +24,47 @@ constexpr int64_t kMinMacs = 1 << 16;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-const uint8_t* RowOf(const Matrix& w, int64_t row) {
-  return static_cast<const uint8_t*>(w.data) + row * w.cols * static_cast<int64_t>(SizeOf(w.dtype));
+// Points `args` at row `row` of w.
+void PointAt(const Matrix& w, int64_t row, DotArgs& args) {
+  const auto* data = static_cast<const uint8_t*>(w.data);
+  if (IsPacked(w.dtype)) {
+    const PackedSize size = PackedSizeOf(w.dtype, w.rows, w.cols);
+    const int64_t block = row / kPackedRows;
+    args.w = data + block * size.bytes_per_block;
+    args.w_scales = w.scales + block * size.scales_per_block;
+  } else {
+    args.w = data + row * w.cols * static_cast<int64_t>(SizeOf(w.dtype));
+  }
 }
 
 }  // namespace
 
 InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision) {
+  if (IsPacked(w_dtype)) return InputForm::kIntegers;
   if (precision == Precision::kFloat32) return InputForm::kAsIs;
   const bool packed = w_dtype == DType::kBFloat16 && context.kernels->dot_bf16 != nullptr;
   return packed ? InputForm::kPacked : InputForm::kRounded;
 }
 
-void Convert(const CpuContext& context, InputForm form, const float* x, int64_t n, void* out) {
-  if (form == InputForm::kPacked) {
-    context.kernels->narrow(x, n, static_cast<uint16_t*>(out));
-  } else {
-    context.kernels->round(x, n, static_cast<float*>(out));
+int64_t RowBytes(InputForm form, int64_t cols) {
+  if (form == InputForm::kPacked) return 2 * cols;
+  if (form != InputForm::kIntegers) return 4 * cols;
+  const int64_t padded = PaddedCols(cols);
+  return 2 * padded + padded / 64 * 4 + padded / 32 * 4;
+}
+
+void Convert(const CpuContext& context, InputForm form, const float* x, int64_t first, int64_t n,
+             int64_t cols, void* row) {
+  switch (form) {
+    case InputForm::kAsIs:
+      std::copy(x, x + n, static_cast<float*>(row) + first);
+      return;
+    case InputForm::kRounded:
+      return context.kernels->round(x, n, static_cast<float*>(row) + first);
+    case InputForm::kPacked:
+      return context.kernels->narrow(x, n, static_cast<uint16_t*>(row) + first);
+    case InputForm::kIntegers:
+      return context.kernels->to_integers(x, first, n, cols, row);
   }
 }
 
@@ -51,15 +76,18 @@ void ProductInput::Prepare(InputForm form) {
   std::vector<const void*>& rows = rows_[static_cast<int>(form)];
   if (!rows.empty()) return;
   const uint8_t* base = reinterpret_cast<const uint8_t*>(x_);
-  const int64_t row_bytes = cols_ * SizeOf(form);
+  const int64_t row_bytes = RowBytes(form, cols_);
   if (form != InputForm::kAsIs) {
-    const Scratch use = form == InputForm::kPacked ? Scratch::kPacked : Scratch::kRounded;
+    const Scratch use = form == InputForm::kIntegers ? Scratch::kIntegers
+                        : form == InputForm::kPacked ? Scratch::kPacked
+                                                     : Scratch::kRounded;
     auto* converted = static_cast<uint8_t*>(ThreadScratch(use, num_rows_ * row_bytes));
-    context_.pool->ParallelFor(num_rows_, GrainFor(num_rows_, cols_),
-                               [&](int64_t begin, int64_t end) {
-                                 Convert(context_, form, x_ + begin * cols_, (end - begin) * cols_,
-                                         converted + begin * row_bytes);
-                               });
+    context_.pool->ParallelFor(
+        num_rows_, GrainFor(num_rows_, cols_), [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            Convert(context_, form, x_ + i * cols_, 0, cols_, cols_, converted + i * row_bytes);
+          }
+        });
     base = converted;
   }
   rows.resize(num_rows_);
@@ -74,7 +102,8 @@ ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t toke
   const int64_t pieces = kPiecesPerThread * context.pool->num_threads();
   const int64_t sharing = w.rows * CeilDiv(tokens, tiling.token_block) / pieces;
   const int64_t rows = std::min({fitting, sharing, kMaxPanelRows});
-  tiling.panel_rows = std::max(rows / kRowStep * kRowStep, kRowStep);
+  const int64_t step = RowStep(w);
+  tiling.panel_rows = std::max(rows / step * step, step);
   const int64_t panels = CeilDiv(w.rows, tiling.panel_rows);
   if (panels < pieces) {
     const int64_t blocks =
@@ -93,8 +122,7 @@ int64_t GrainFor(int64_t num_pieces, int64_t macs) {
 void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, int64_t end,
                    InputForm form, const void* const* x, int64_t tokens, float* y,
                    int64_t y_stride) {
-  DotArgs args{.w = RowOf(w, begin),
-               .w_dtype = w.dtype,
+  DotArgs args{.w_dtype = w.dtype,
                .w_stride = w.cols,
                .rows = end - begin,
                .cols = w.cols,
@@ -102,6 +130,8 @@ void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, in
                .tokens = tokens,
                .y = y,
                .y_stride = y_stride};
+  PointAt(w, begin, args);
+  if (form == InputForm::kIntegers) return context.kernels->dot_packed(args);
   if (form == InputForm::kPacked) return context.kernels->dot_bf16(args);
   if (w.dtype != DType::kFloat32 && tokens >= kTokensToWiden) {
     float* panel = ThreadFloats(Scratch::kPanel, args.rows * args.cols);

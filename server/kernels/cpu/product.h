@@ -23,16 +23,19 @@ struct CpuContext {
 enum class InputForm : uint8_t {
   kAsIs,     // float32
   kRounded,  // float32 holding bfloat16 values
-  kPacked    // bfloat16
+  kPacked,   // bfloat16
+  kIntegers  // 16 bits with scales and sums (kernel_table.h)
 };
 
 InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision);
 
-// Bytes of one element.
-constexpr int64_t SizeOf(InputForm form) { return form == InputForm::kPacked ? 2 : 4; }
+// Bytes of a row.
+int64_t RowBytes(InputForm form, int64_t cols);
 
-// Writes `n` activations in a form (not kAsIs); out may be x for kRounded.
-void Convert(const CpuContext& context, InputForm form, const float* x, int64_t n, void* out);
+// Writes columns [first, first + n) of a row of `cols` activations in a form. x: [n]. Integers:
+// first is a multiple of 64, and so is first + n unless it is cols.
+void Convert(const CpuContext& context, InputForm form, const float* x, int64_t first, int64_t n,
+             int64_t cols, void* row);
 
 // Rows of activations in every form that was asked for. Converted ones lie in the scratch of the
 // thread that makes them: one ProductInput at a time.
@@ -52,7 +55,7 @@ class ProductInput {
   const float* x_;
   int64_t num_rows_;
   int64_t cols_;
-  std::vector<const void*> rows_[3];  // by form; empty until prepared
+  std::vector<const void*> rows_[4];  // by form; empty until prepared
 };
 
 // How a product is cut into pieces of work: panels of rows that stay in a core's cache, times

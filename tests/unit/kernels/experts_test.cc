@@ -18,19 +18,18 @@ class Layer {
  public:
   Layer(int32_t num_experts, int64_t hidden, int64_t intermediate, DType w13, DType w2) {
     for (int32_t e = 0; e < num_experts; ++e) {
-      const auto add = [&](DType dtype, uint32_t seed) {
-        tensors_.push_back(GuardedTensor::Random(hidden * intermediate, dtype, 10 * e + seed));
-        return tensors_.back().data();
+      const auto add = [&](int64_t rows, int64_t cols, DType dtype, uint32_t seed) {
+        matrices_.push_back(GuardedMatrix::Random(rows, cols, dtype, 10 * e + seed));
+        return *matrices_.back();
       };
-      experts_.push_back({{add(w13, 1), w13, intermediate, hidden},
-                          {add(w2, 2), w2, hidden, intermediate},
-                          {add(w13, 3), w13, intermediate, hidden}});
+      experts_.push_back({add(intermediate, hidden, w13, 1), add(hidden, intermediate, w2, 2),
+                          add(intermediate, hidden, w13, 3)});
     }
   }
   const ExpertWeights* experts() const { return experts_.data(); }
 
  private:
-  std::vector<GuardedTensor> tensors_;
+  std::vector<GuardedMatrix> matrices_;
   std::vector<ExpertWeights> experts_;
 };
 
@@ -92,7 +91,11 @@ class ExpertsTest : public DeviceTest {
   }
 
   // Inner activations that differ in the last bit of a float32 may round to neighbouring bfloat16s.
-  double Tolerance() const { return GetParam().precision == Precision::kFloat32 ? 3e-4 : 0.25; }
+  // Those of packed weights are 16-bit integers.
+  double Tolerance(DType w13, DType w2) const {
+    if (GetParam().precision != Precision::kFloat32) return 0.25;
+    return IsPacked(w13) || IsPacked(w2) ? 1e-2 : 3e-4;
+  }
 
   TestOps ops_{GetParam()};
 };
@@ -100,15 +103,23 @@ class ExpertsTest : public DeviceTest {
 TEST_P(ExpertsTest, AgreeOnEveryNumberOfTokensAndType) {
   for (const auto& [w13, w2] : {std::pair{DType::kBFloat16, DType::kBFloat16},
                                 {DType::kFloat16, DType::kFloat32},
-                                {DType::kFloat32, DType::kBFloat16}}) {
+                                {DType::kFloat32, DType::kBFloat16},
+                                {DType::kInt8, DType::kInt8},
+                                {DType::kInt4, DType::kInt4},
+                                {DType::kBFloat16, DType::kInt8},
+                                {DType::kInt4, DType::kFloat16}}) {
     const Layer layer(5, 37, 50, w13, w2);
-    for (int32_t tokens = 0; tokens <= 33; ++tokens) Check(layer, 5, tokens, 37, Tolerance());
+    for (int32_t tokens = 0; tokens <= 33; ++tokens)
+      Check(layer, 5, tokens, 37, Tolerance(w13, w2));
   }
 }
 
 TEST_P(ExpertsTest, AgreeWhereWorkIsSharedByThreads) {
-  const Layer layer(3, 130, 514, DType::kBFloat16, DType::kBFloat16);
-  for (int32_t tokens : {1, 2, 40, 150}) Check(layer, 3, tokens, 130, 4 * Tolerance());
+  for (DType dtype : {DType::kBFloat16, DType::kInt8, DType::kInt4}) {
+    const Layer layer(3, 130, 514, dtype, dtype);
+    for (int32_t tokens : {1, 2, 40, 150})
+      Check(layer, 3, tokens, 130, 4 * Tolerance(dtype, dtype));
+  }
 }
 
 TEST_P(ExpertsTest, AddExactlyNothingForATokenWithoutRows) {
@@ -160,31 +171,35 @@ TEST_P(ExpertsTest, CountOnTopOfWhatWasCounted) {
 }
 
 TEST_P(ExpertsTest, ReadNoScratchTheyHaveNotWritten) {
-  const Layer layer(3, 21, 45, DType::kBFloat16, DType::kBFloat16);
-  const GuardedTensor x = GuardedTensor::Random(40 * 21, DType::kFloat32, 1);
-  const Routing routing = RandomRouting(40, 3, 2);
-  const Result expected = Run(ops_.operator->(), layer, routing, x.floats(), 40, 21);
-  TestOps ops(GetParam(), 1);
-  PoisonScratch();
-  EXPECT_EQ(Run(ops.operator->(), layer, routing, x.floats(), 40, 21).out, expected.out);
+  for (DType dtype : {DType::kBFloat16, DType::kInt8, DType::kInt4}) {
+    const Layer layer(3, 21, 45, dtype, dtype);
+    const GuardedTensor x = GuardedTensor::Random(40 * 21, DType::kFloat32, 1);
+    const Routing routing = RandomRouting(40, 3, 2);
+    const Result expected = Run(ops_.operator->(), layer, routing, x.floats(), 40, 21);
+    TestOps ops(GetParam(), 1);
+    PoisonScratch();
+    EXPECT_EQ(Run(ops.operator->(), layer, routing, x.floats(), 40, 21).out, expected.out);
+  }
 }
 
 // What is promised for float32; the kernels give it in bfloat16 too.
 TEST_P(ExpertsTest, AreTheSameAloneAndInABatchOnAnyNumberOfThreads) {
   const int64_t hidden = 131;
-  const Layer layer(6, hidden, 300, DType::kBFloat16, DType::kBFloat16);
   const GuardedTensor x = GuardedTensor::Random(60 * hidden, DType::kFloat32, 5);
   const Routing routing = RandomRouting(60, 6, 3);
-  const Result batch = Run(ops_.operator->(), layer, routing, x.floats(), 60, hidden);
-  for (int threads : {1, 3}) {
-    TestOps ops(GetParam(), threads);
-    EXPECT_EQ(Run(ops.operator->(), layer, routing, x.floats(), 60, hidden).out, batch.out);
-    for (int32_t t = 0; t < 60; t += 7) {
-      const Result alone =
-          Run(ops.operator->(), layer, OnlyToken(routing, t), x.floats() + t * hidden, 1, hidden);
-      const auto row = batch.out.begin() + t * hidden;
-      EXPECT_EQ(alone.out, std::vector<float>(row, row + hidden)) << "token " << t;
-      EXPECT_EQ(alone.executed[0], batch.executed[t]);
+  for (DType dtype : {DType::kBFloat16, DType::kInt8, DType::kInt4}) {
+    const Layer layer(6, hidden, 300, dtype, dtype);
+    const Result batch = Run(ops_.operator->(), layer, routing, x.floats(), 60, hidden);
+    for (int threads : {1, 3}) {
+      TestOps ops(GetParam(), threads);
+      EXPECT_EQ(Run(ops.operator->(), layer, routing, x.floats(), 60, hidden).out, batch.out);
+      for (int32_t t = 0; t < 60; t += 7) {
+        const Result alone =
+            Run(ops.operator->(), layer, OnlyToken(routing, t), x.floats() + t * hidden, 1, hidden);
+        const auto row = batch.out.begin() + t * hidden;
+        EXPECT_EQ(alone.out, std::vector<float>(row, row + hidden)) << "token " << t;
+        EXPECT_EQ(alone.executed[0], batch.executed[t]);
+      }
     }
   }
 }

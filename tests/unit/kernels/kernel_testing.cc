@@ -10,6 +10,7 @@
 #include <random>
 
 #include "server/kernels/cpu/scratch.h"
+#include "server/kernels/packed.h"
 
 namespace adamoe {
 namespace {
@@ -67,6 +68,26 @@ std::vector<float> GuardedTensor::ToVector() const {
     }
   }
   return out;
+}
+
+GuardedMatrix GuardedMatrix::Random(int64_t rows, int64_t cols, DType dtype, uint32_t seed) {
+  GuardedMatrix result;
+  GuardedTensor plain =
+      GuardedTensor::Random(rows * cols, IsPacked(dtype) ? DType::kFloat32 : dtype, seed);
+  result.matrix_ = plain.AsMatrix(rows, cols);
+  if (!IsPacked(dtype)) {
+    result.memory_.push_back(std::move(plain).Release());
+    return result;
+  }
+  const PackedSize size = PackedSizeOf(dtype, rows, cols);
+  auto data = std::make_unique<GuardedMemory>(size.num_blocks * size.bytes_per_block);
+  auto scales = std::make_unique<GuardedMemory>(size.num_blocks * size.scales_per_block * 2);
+  auto* scale_bits = static_cast<uint16_t*>(scales->data());
+  Pack(result.matrix_, dtype, 0, size.num_blocks, static_cast<uint8_t*>(data->data()), scale_bits);
+  result.matrix_ = {data->data(), dtype, rows, cols, scale_bits};
+  result.memory_.push_back(std::move(data));
+  result.memory_.push_back(std::move(scales));
+  return result;
 }
 
 std::vector<Isa> SupportedIsas() {

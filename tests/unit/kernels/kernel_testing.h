@@ -7,6 +7,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -47,6 +48,8 @@ class GuardedTensor {
   // The elements, widened.
   std::vector<float> ToVector() const;
   Matrix AsMatrix(int64_t rows, int64_t cols) const { return {data(), dtype_, rows, cols}; }
+  // Hands the memory over.
+  std::unique_ptr<GuardedMemory> Release() && { return std::move(memory_); }
 
  private:
   GuardedTensor(int64_t n, DType dtype);
@@ -54,6 +57,18 @@ class GuardedTensor {
   int64_t size_;
   DType dtype_;
   std::unique_ptr<GuardedMemory> memory_;
+};
+
+// A matrix in a type, packed or not, guarded. Random elements lie in (-1, 1).
+class GuardedMatrix {
+ public:
+  static GuardedMatrix Random(int64_t rows, int64_t cols, DType dtype, uint32_t seed);
+
+  const Matrix& operator*() const { return matrix_; }
+
+ private:
+  Matrix matrix_;
+  std::vector<std::unique_ptr<GuardedMemory>> memory_;
 };
 
 // All of what this processor supports.

@@ -11,7 +11,8 @@
 namespace adamoe {
 namespace {
 
-constexpr DType kDTypes[] = {DType::kBFloat16, DType::kFloat16, DType::kFloat32};
+constexpr DType kDTypes[] = {DType::kBFloat16, DType::kFloat16, DType::kFloat32, DType::kInt8,
+                             DType::kInt4};
 
 class LinearTest : public DeviceTest {
  protected:
@@ -25,13 +26,15 @@ class LinearTest : public DeviceTest {
   void Check(DType dtype, int64_t rows, int64_t cols, int32_t num_tokens) {
     SCOPED_TRACE(testing::Message() << Name(dtype) << " [" << rows << ", " << cols << "] x "
                                     << num_tokens << " tokens");
-    const GuardedTensor w = GuardedTensor::Random(rows * cols, dtype, 1);
+    const GuardedMatrix w = GuardedMatrix::Random(rows, cols, dtype, 1);
     const GuardedTensor x = GuardedTensor::Random(num_tokens * cols, DType::kFloat32, 2);
-    const Matrix matrix = w.AsMatrix(rows, cols);
+    const Matrix& matrix = *w;
     ReferenceOps reference(GetParam().precision);
     const std::vector<float> expected = Run(&reference, matrix, x.floats(), num_tokens);
     const std::vector<float> actual = Run(ops_.operator->(), matrix, x.floats(), num_tokens);
-    EXPECT_LE(LargestError(actual, expected), 2e-6 * std::sqrt(cols) + 1e-6);
+    // The inputs of packed weights are 16-bit integers, off by 1 / 65534 of the largest at most.
+    const double rounding = IsPacked(dtype) ? 2e-5 : 2e-6;
+    EXPECT_LE(LargestError(actual, expected), rounding * std::sqrt(cols) + rounding / 2);
   }
 
   TestOps ops_{GetParam()};
@@ -83,9 +86,9 @@ TEST_P(LinearTest, Float32IgnoresThePrecision) {
 TEST_P(LinearTest, IsTheSameAloneAndInABatchOnAnyNumberOfThreads) {
   for (DType dtype : kDTypes) {
     for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{45, 205}, {530, 520}}) {
-      const GuardedTensor w = GuardedTensor::Random(rows * cols, dtype, 1);
+      const GuardedMatrix w = GuardedMatrix::Random(rows, cols, dtype, 1);
       const GuardedTensor x = GuardedTensor::Random(70 * cols, DType::kFloat32, 2);
-      const Matrix matrix = w.AsMatrix(rows, cols);
+      const Matrix& matrix = *w;
       const std::vector<float> batch = Run(ops_.operator->(), matrix, x.floats(), 70);
       for (int threads : {1, 3}) {
         TestOps ops(GetParam(), threads);
@@ -104,12 +107,27 @@ TEST_P(LinearTest, IsTheSameAloneAndInABatchOnAnyNumberOfThreads) {
 TEST_P(LinearTest, ReadsNoScratchItHasNotWritten) {
   TestOps ops(GetParam(), 1);
   for (DType dtype : kDTypes) {
-    const GuardedTensor w = GuardedTensor::Random(21 * 45, dtype, 1);
+    const GuardedMatrix w = GuardedMatrix::Random(21, 45, dtype, 1);
     const GuardedTensor x = GuardedTensor::Random(20 * 45, DType::kFloat32, 2);
-    const Matrix matrix = w.AsMatrix(21, 45);
+    const Matrix& matrix = *w;
     const std::vector<float> expected = Run(ops_.operator->(), matrix, x.floats(), 20);
     PoisonScratch();
     EXPECT_EQ(Run(ops.operator->(), matrix, x.floats(), 20), expected) << Name(dtype);
+  }
+}
+
+// As with weights of other types, nothing of it reaches other tokens.
+TEST_P(LinearTest, AnInputThatIsNotFiniteSpoilsItsTokenOnly) {
+  for (DType dtype : kDTypes) {
+    for (float value : {std::nanf(""), -std::nanf(""), HUGE_VALF}) {
+      const GuardedMatrix w = GuardedMatrix::Random(20, 70, dtype, 1);
+      GuardedTensor x = GuardedTensor::Random(3 * 70, DType::kFloat32, 2);
+      x.floats()[70 + 66] = value;
+      const std::vector<float> y = Run(ops_.operator->(), *w, x.floats(), 3);
+      for (size_t i = 0; i < y.size(); ++i) {
+        EXPECT_EQ(std::isfinite(y[i]), i / 20 != 1) << Name(dtype) << " " << i;
+      }
+    }
   }
 }
 
