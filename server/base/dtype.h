@@ -43,6 +43,20 @@ inline uint16_t Bf16FromFloat(float value) {
 // The value of an IEEE half given by its bits.
 float FloatFromF16(uint16_t bits);
 
+// Elements [begin, begin + count) of `data`, as float32 to `out`. REQUIRES: not packed.
+inline void CopyToFloat32(const void* data, DType dtype, int64_t begin, int64_t count, float* out) {
+  if (dtype == DType::kFloat32) {
+    if (count > 0) std::memcpy(out, static_cast<const float*>(data) + begin, 4 * count);
+    return;
+  }
+  const uint16_t* bits = static_cast<const uint16_t*>(data) + begin;
+  if (dtype == DType::kBFloat16) {
+    for (int64_t i = 0; i < count; ++i) out[i] = FloatFromBf16(bits[i]);
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = FloatFromF16(bits[i]);
+  }
+}
+
 }  // namespace adamoe
 
 #endif  // ADAMOE_SERVER_BASE_DTYPE_H_

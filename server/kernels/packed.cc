@@ -12,21 +12,6 @@ constexpr int kInt4Zero = 8;
 
 constexpr int64_t GroupOf(DType dtype) { return dtype == DType::kInt8 ? kInt8Group : kInt4Group; }
 
-// Columns [begin, begin + count) of a row, as float32.
-void ReadRow(const Matrix& w, int64_t row, int64_t begin, int64_t count, float* out) {
-  const int64_t at = row * w.cols + begin;
-  if (w.dtype == DType::kFloat32) {
-    std::copy_n(static_cast<const float*>(w.data) + at, count, out);
-    return;
-  }
-  const uint16_t* bits = static_cast<const uint16_t*>(w.data) + at;
-  if (w.dtype == DType::kBFloat16) {
-    for (int64_t i = 0; i < count; ++i) out[i] = FloatFromBf16(bits[i]);
-  } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = FloatFromF16(bits[i]);
-  }
-}
-
 // The value as bfloat16 holds it.
 float Rounded(float value) { return FloatFromBf16(Bf16FromFloat(value)); }
 
@@ -136,7 +121,7 @@ void Pack(const Matrix& w, DType dtype, int64_t first, int64_t last, uint8_t* da
     std::fill_n(block_scales, size.scales_per_block, uint16_t{0});
     const int64_t num_rows = std::min(kPackedRows, w.rows - block * kPackedRows);
     for (int64_t row = 0; row < num_rows; ++row) {
-      ReadRow(w, block * kPackedRows + row, 0, w.cols, values.data());
+      CopyToFloat32(w.data, w.dtype, (block * kPackedRows + row) * w.cols, w.cols, values.data());
       for (int64_t col = 0; col < PaddedCols(w.cols); col += group) {
         const float scale = ScaleOf(dtype, values.data() + col);
         block_scales[col / group * kPackedRows + row] = Bf16FromFloat(scale);

@@ -36,11 +36,10 @@ struct PackedSize {
 };
 PackedSize PackedSizeOf(DType dtype, int64_t rows, int64_t cols);
 
-// Quantises row blocks [first, last) of `w`, whose type is not packed, to `dtype`. data:
-// [num_blocks
-// * bytes_per_block]; scales: [num_blocks * scales_per_block]. int8 keeps each group's largest
-// value; int4 takes the scale of least squared error among a few. A group with a value that is not
-// finite gets the scale NaN.
+// Quantises row blocks [first, last) of `w`, whose type is not packed, to `dtype`. int8 keeps each
+// group's largest value; int4 takes the scale of least squared error among a few. A group with a
+// value that is not finite gets the scale NaN. data: [num_blocks * bytes_per_block]; scales:
+// [num_blocks * scales_per_block].
 void Pack(const Matrix& w, DType dtype, int64_t first, int64_t last, uint8_t* data,
           uint16_t* scales);
 

@@ -3,7 +3,6 @@
 #define ADAMOE_SERVER_WEIGHTS_TENSOR_VIEW_H_
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "server/base/dtype.h"
@@ -25,16 +24,7 @@ struct TensorView {
 
 // Elements [begin, begin + count) of `view`, row major, as float32 to `out`. REQUIRES: not packed.
 inline void CopyToFloat32(const TensorView& view, int64_t begin, int64_t count, float* out) {
-  if (view.dtype == DType::kFloat32) {
-    if (count > 0) std::memcpy(out, static_cast<const float*>(view.data) + begin, 4 * count);
-    return;
-  }
-  const uint16_t* bits = static_cast<const uint16_t*>(view.data) + begin;
-  if (view.dtype == DType::kBFloat16) {
-    for (int64_t i = 0; i < count; ++i) out[i] = FloatFromBf16(bits[i]);
-  } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = FloatFromF16(bits[i]);
-  }
+  CopyToFloat32(view.data, view.dtype, begin, count, out);
 }
 
 }  // namespace adamoe

@@ -10,6 +10,7 @@
 
 #include "server/kernels/cpu/kernel_table.h"
 #include "server/kernels/cpu/simd_inl.h"
+#include "server/kernels/cpu/token_tiles_inl.h"
 
 namespace adamoe {
 namespace {
@@ -111,24 +112,18 @@ void TokenTile(const DotArgs& args, int64_t t) {
   for (; r < args.rows; ++r) Tile<D, 1, T>(w + r * args.w_stride, args, args.x + t, y + r);
 }
 
-template <class D, int T>
-void TokenTileOf(const DotArgs& args, int64_t t, int64_t n) {
-  if (n == T) {
+template <class D>
+struct DotTiles {
+  template <int T>
+  void Run(int64_t t) const {
     TokenTile<D, T>(args, t);
-  } else if constexpr (T > 1) {
-    TokenTileOf<D, T - 1>(args, t, n);
   }
-}
+  const DotArgs& args;
+};
 
-// Tiles of nearly equal width.
 template <class D>
 void DotAll(const DotArgs& args) {
-  const int64_t num_tiles = (args.tokens + kTileTokens - 1) / kTileTokens;
-  for (int64_t i = 0; i < num_tiles; ++i) {
-    const int64_t begin = args.tokens * i / num_tiles;
-    const int64_t end = args.tokens * (i + 1) / num_tiles;
-    TokenTileOf<D, kTileTokens>(args, begin, end - begin);
-  }
+  ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{args});
 }
 
 void Dot(const DotArgs& args) {

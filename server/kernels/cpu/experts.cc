@@ -34,8 +34,7 @@ class ExpertRun {
         hidden_size_(experts[0].w2.rows),
         intermediate_size_(experts[0].w1.rows),
         input_(context, x, num_tokens, hidden_size_),
-        hidden_row_bytes_(std::max(RowBytes(InputForm::kIntegers, intermediate_size_),
-                                   RowBytes(InputForm::kAsIs, intermediate_size_))) {}
+        hidden_row_bytes_(RowBytes(Form(experts[0].w2), intermediate_size_)) {}
 
   // Fills hidden_: what w2 is multiplied with, per batch row.
   void ComputeHidden() {
@@ -162,7 +161,6 @@ class ExpertRun {
   const int64_t hidden_size_;
   const int64_t intermediate_size_;
   ProductInput input_;
-  // A row's place suits every form: experts may have weights of different types.
   const int64_t hidden_row_bytes_;
   uint8_t* hidden_ = nullptr;  // [num_rows, hidden_row_bytes_]
 };

@@ -9,6 +9,7 @@
 
 #include "server/kernels/cpu/kernel_table.h"
 #include "server/kernels/cpu/simd_inl.h"
+#include "server/kernels/cpu/token_tiles_inl.h"
 
 namespace adamoe {
 namespace {
@@ -18,6 +19,8 @@ using Bytes = int8_t __attribute__((vector_size(2 * kLanes)));
 
 constexpr int kRowsOfBlock = 16;
 constexpr int kParts = kRowsOfBlock / kLanes;  // vectors of a block's rows
+
+ADAMOE_INLINE int64_t PaddedTo64(int64_t cols) { return (cols + 63) / 64 * 64; }
 
 ADAMOE_INLINE S WidenBytes(Bytes v) {
 #if defined(__AVX512F__)
@@ -107,7 +110,7 @@ template <class G, int T>
 void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
                 const void* const* rows, int64_t num_rows, float* y) {
   constexpr int kSums = T == 1 ? 4 : T <= 4 ? 2 : 1;
-  const int64_t cols = (args.cols + 63) / 64 * 64;
+  const int64_t cols = PaddedTo64(args.cols);
   F total[T][kParts] = {};
   for (int64_t k = 0; k < cols; k += G::kCols) {
 #pragma GCC unroll 16
@@ -165,7 +168,7 @@ constexpr int kPackedTileTokens = 4;
 // All rows with T tokens from token t on.
 template <class G, int T>
 void PackedTokenTile(const DotArgs& args, int64_t t) {
-  const int64_t groups = (args.cols + 63) / 64 * 64 / G::kCols;
+  const int64_t groups = PaddedTo64(args.cols) / G::kCols;
   const auto* w = static_cast<const uint8_t*>(args.w);
   const uint16_t* scales = args.w_scales;
   for (int64_t r = 0; r < args.rows; r += kRowsOfBlock) {
@@ -177,24 +180,18 @@ void PackedTokenTile(const DotArgs& args, int64_t t) {
   }
 }
 
-template <class G, int T>
-void PackedTokenTileOf(const DotArgs& args, int64_t t, int64_t n) {
-  if (n == T) {
+template <class G>
+struct PackedDotTiles {
+  template <int T>
+  void Run(int64_t t) const {
     PackedTokenTile<G, T>(args, t);
-  } else if constexpr (T > 1) {
-    PackedTokenTileOf<G, T - 1>(args, t, n);
   }
-}
+  const DotArgs& args;
+};
 
-// Tiles of nearly equal width.
 template <class G>
 void PackedDotAll(const DotArgs& args) {
-  const int64_t num_tiles = (args.tokens + kPackedTileTokens - 1) / kPackedTileTokens;
-  for (int64_t i = 0; i < num_tiles; ++i) {
-    const int64_t begin = args.tokens * i / num_tiles;
-    const int64_t end = args.tokens * (i + 1) / num_tiles;
-    PackedTokenTileOf<G, kPackedTileTokens>(args, begin, end - begin);
-  }
+  ForEachTokenTile<kPackedTileTokens>(args.tokens, PackedDotTiles<G>{args});
 }
 
 void PackedDot(const DotArgs& args) {
@@ -210,7 +207,7 @@ void PackedDot(const DotArgs& args) {
 void ToIntegers(const float* x, int64_t first, int64_t n, int64_t cols, void* row) {
   constexpr float kLargest = 32767.0f;
   constexpr float kSmallest = 1e-30f;  // a scale's inverse must be finite
-  const int64_t padded = (cols + 63) / 64 * 64;
+  const int64_t padded = PaddedTo64(cols);
   auto* bytes = static_cast<uint8_t*>(row);
   for (int64_t k = 0; k < n; k += 64) {
     F v[64 / kLanes];
