@@ -11,6 +11,14 @@ FLAGS = {
 }
 
 
+DTYPES = ("bfloat16", "int8", "int4")
+
+
+def subject(name, dtype):
+    """What a row of the report is called."""
+    return name if dtype == "bfloat16" else f"{name} {dtype}"
+
+
 def make(build, folder, name):
     """The folder of the model called `name`, made unless it is there."""
     model = folder / name

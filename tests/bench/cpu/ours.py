@@ -9,11 +9,12 @@ import tempfile
 import time
 
 STREAMS = (1, 4, 8, 16, 32)
+CLIENTS, REQUESTS_PER_CLIENT = 8, 3
 PREFILL_TOKENS, PROMPT_TOKENS, OUTPUT_TOKENS = 512, 128, 64
 
 
 @contextlib.contextmanager
-def server(options, model):
+def server(options, model, *flags):
     """Yields (address, seconds from start until it listens); stops the server."""
     environment = dict(os.environ)
     if options.isa:
@@ -21,7 +22,7 @@ def server(options, model):
     begin = time.monotonic()
     process = subprocess.Popen(
         [options.build / "server/adamoe_server", f"--model={model}", "--listen=127.0.0.1:0", "--metrics_listen=",
-         f"--threads={options.threads}", "--prefix_caching=false", "--log_level=warn", "--kv_cache_tokens=16384"],
+         f"--threads={options.threads}", "--prefix_caching=false", "--log_level=warn", "--kv_cache_tokens=16384", *flags],
         stdout=subprocess.PIPE, text=True, env=environment)
     try:
         line = process.stdout.readline()
@@ -45,9 +46,9 @@ def load(options, address, **flags):
         return json.loads(path.read_text())
 
 
-def measure(options, model):
+def measure(options, model, *flags):
     """{measure: value}: seconds to start, prefill and decode in tokens per second, experts per token and layer."""
-    with server(options, model) as (address, start_seconds):
+    with server(options, model, *flags) as (address, start_seconds):
         load(options, address, concurrency=1, requests=1, prompt_tokens=PREFILL_TOKENS, output_tokens=2)  # warms up
         prefill = load(options, address, concurrency=1, requests=5, prompt_tokens=PREFILL_TOKENS, output_tokens=1)
         result = {
@@ -60,6 +61,10 @@ def measure(options, model):
                           output_tokens=OUTPUT_TOKENS)
             result[f"decode_{streams}"] = streams / report["inter_token_latency_seconds"]["p50"]
             result[f"decode_{streams}_experts"] = report["experts_per_token"]
+        clients = load(options, address, concurrency=CLIENTS, requests=CLIENTS * REQUESTS_PER_CLIENT,
+                       prompt_tokens=PROMPT_TOKENS, output_tokens=OUTPUT_TOKENS)
+        result["served"] = clients["output_tokens_per_second"]
+        result["time_to_first_token"] = clients["time_to_first_token_seconds"]["p50"]
         return result
 
 
