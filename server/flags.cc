@@ -51,7 +51,8 @@ ABSL_FLAG(int32_t, max_batch_tokens, 512,
 ABSL_FLAG(
     int32_t, prefill_chunk_tokens, 0,
     "Prompt tokens per step while other requests generate, so that a long prompt does not stall "
-    "them. 0: measured, so that such a step takes about twice one that only generates.");
+    "them. 0: measured, so that such a step takes about twice one that only generates, or more "
+    "where more prompts wait than requests generate.");
 ABSL_FLAG(int32_t, max_running_requests, 64, "Requests that run at the same time.");
 ABSL_FLAG(int32_t, max_queued_requests, 256,
           "Requests that may wait to run; more are refused with RESOURCE_EXHAUSTED.");
@@ -73,8 +74,8 @@ constexpr absl::string_view kUsage =
     "  adamoe_server --model=DIR [--listen=127.0.0.1:50051] [flags]\n"
     "  adamoe_server --flagfile=FILE\n\n"
     "Prints one line with \"listening on HOST:PORT\" to stdout once it serves; logs go to stderr.\n"
-    "The environment variable ADAMOE_CPU_ISA (scalar, avx2, avx512, avx512bf16) holds the CPU "
-    "kernels\nto an instruction set. Default: the best that the processor has.";
+    "The environment variable ADAMOE_CPU_ISA (scalar, avx2, avx512, avx512vnni, avx512bf16) holds "
+    "the CPU\nkernels to an instruction set. Default: the best that the processor has.";
 
 bool IsOwnFlagFile(absl::string_view path) { return absl::EndsWith(path, "server/flags.cc"); }
 

@@ -1,11 +1,11 @@
-// How fast the CPU kernels are: bytes of weights per second for few tokens, arithmetic for many.
+// How fast the CPU kernels are: bytes of weights per second for few tokens, arithmetic for many,
+// and the share of what the machine can do.
 //
 // Arguments name the shape; ADAMOE_CPU_ISA picks the instruction set, ADAMOE_THREADS the number of
 // threads (2).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -13,9 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "server/base/thread_pool.h"
 #include "server/kernels/cpu/cpu_ops.h"
 #include "server/kernels/packed.h"
+#include "tests/bench/roof.h"
 
 namespace adamoe {
 namespace {
@@ -29,12 +31,32 @@ Isa ChosenIsa() {
   std::exit(1);
 }
 
+int NumThreads() {
+  const char* threads = std::getenv("ADAMOE_THREADS");
+  return threads != nullptr ? std::max(std::atoi(threads), 1) : 2;
+}
+
 ThreadPool* Pool() {
-  static ThreadPool pool([] {
-    const char* threads = std::getenv("ADAMOE_THREADS");
-    return threads != nullptr ? std::max(std::atoi(threads), 1) : 2;
-  }());
+  static ThreadPool pool(NumThreads());
   return &pool;
+}
+
+// Measured once, before the first benchmark.
+struct Roof {
+  double gigabytes_per_second = ReadBandwidth(NumThreads());
+  double gigaflops[3] = {ArithmeticRate(ChosenIsa(), Operands::kFloat32, NumThreads()),
+                         ArithmeticRate(ChosenIsa(), Operands::kBFloat16, NumThreads()),
+                         ArithmeticRate(ChosenIsa(), Operands::kInt16, NumThreads())};
+  double Gigaflops(Operands operands) const { return gigaflops[static_cast<int>(operands)]; }
+};
+const Roof& MachineRoof() {
+  static const Roof roof;
+  return roof;
+}
+
+Operands OperandsOf(DType weights, Precision precision) {
+  if (IsPacked(weights)) return Operands::kInt16;
+  return precision == Precision::kBFloat16 ? Operands::kBFloat16 : Operands::kFloat32;
 }
 
 std::unique_ptr<Ops> MakeOps(Precision precision) {
@@ -57,31 +79,24 @@ std::vector<float> RandomFloats(int64_t n) {
   return x;
 }
 
-void Report(benchmark::State& state, double bytes, double flops) {
-  state.counters["GB/s"] =
-      benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-}
+// What bounds a kernel: the bytes it must move and the arithmetic it must do.
+struct Work {
+  double bytes = 0;
+  double flops = 0;
+  Operands operands = Operands::kFloat32;
+};
 
-// Reads memory with all threads and does nothing else: the bound of every product with few tokens.
-void BM_ReadMemory(benchmark::State& state) {
-  const int64_t n = int64_t{256} << 20;
-  const std::vector<uint64_t> data(n / 8, 1);
-  for (auto _ : state) {
-    std::atomic<uint64_t> total{0};
-    Pool()->ParallelFor(n / 8, 1 << 17, [&](int64_t begin, int64_t end) {
-      uint64_t sum[8] = {};
-      for (int64_t i = begin; i < end; i += 8) {
-        for (int64_t j = 0; j < 8; ++j) sum[j] += data[i + j];
-      }
-      for (uint64_t s : sum) total += s;
-    });
-    benchmark::DoNotOptimize(total.load());
-  }
-  Report(state, static_cast<double>(n), 0);
+// Adds the rates of an iteration, and as `roof` the time that memory or arithmetic must take, the
+// longer of the two, as a share of what it took: 1 is the most, but for what stays in the caches.
+void Report(benchmark::State& state, const Work& work) {
+  using benchmark::Counter;
+  const Roof& roof = MachineRoof();
+  const double seconds = std::max(work.bytes * 1e-9 / roof.gigabytes_per_second,
+                                  work.flops * 1e-9 / roof.Gigaflops(work.operands));
+  state.counters["GB/s"] = Counter(work.bytes * 1e-9, Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] = Counter(work.flops * 1e-9, Counter::kIsIterationInvariantRate);
+  state.counters["roof"] = Counter(seconds, Counter::kIsIterationInvariantRate);
 }
-BENCHMARK(BM_ReadMemory)->MeasureProcessCPUTime()->UseRealTime()->Unit(benchmark::kMillisecond);
 
 // A matrix of random weights, and the memory it takes.
 class Weights {
@@ -122,7 +137,8 @@ void BM_Linear(benchmark::State& state) {
     ops->Linear(*weights, x.data(), tokens, y.data());
     benchmark::DoNotOptimize(y.data());
   }
-  Report(state, weights.bytes(), 2.0 * rows * cols * tokens);
+  Report(state, {weights.bytes(), 2.0 * rows * cols * tokens,
+                 OperandsOf((*weights).dtype, ops->precision())});
 }
 
 void LinearShapes(benchmark::internal::Benchmark* b) {
@@ -184,8 +200,9 @@ void BM_Experts(benchmark::State& state) {
   }
   int64_t used = 0;
   for (int e = 0; e < 8; ++e) used += routing.expert_begin[e + 1] > routing.expert_begin[e];
-  Report(state, 2.0 * 3 * size * static_cast<double>(used),
-         2.0 * 3 * size * static_cast<double>(routing.row_token.size()));
+  Report(state, {2.0 * 3 * size * static_cast<double>(used),
+                 2.0 * 3 * size * static_cast<double>(routing.row_token.size()),
+                 OperandsOf(DType::kBFloat16, ops->precision())});
 }
 
 void ExpertShapes(benchmark::internal::Benchmark* b) {
@@ -236,8 +253,8 @@ void BM_Attention(benchmark::State& state) {
   }
   double keys_seen = 0;
   for (int32_t position : positions) keys_seen += position + 1;
-  Report(state, 2.0 * static_cast<double>(cache_size) * static_cast<double>(SizeOf(dtype)),
-         4.0 * 32 * 128 * keys_seen);
+  Report(state, {2.0 * static_cast<double>(cache_size) * static_cast<double>(SizeOf(dtype)),
+                 4.0 * 32 * 128 * keys_seen});
 }
 
 void AttentionShapes(benchmark::internal::Benchmark* b) {
@@ -254,7 +271,121 @@ BENCHMARK(BM_Attention)
     ->UseRealTime()
     ->Unit(benchmark::kMicrosecond);
 
+// What remains of a layer, on so many tokens of Mixtral-8x7B: bytes read and written.
+constexpr int32_t kHidden = 4096;
+constexpr int32_t kHeads = 32;
+constexpr int32_t kKvHeads = 8;
+constexpr int32_t kHeadDim = 128;
+constexpr int32_t kExperts = 8;
+constexpr int32_t kNullExperts = 8;
+
+// Times run(ops, tokens), which moves `bytes_per_token`.
+template <class Body>
+void RunPerToken(benchmark::State& state, double bytes_per_token, const Body& run) {
+  const auto ops = MakeOps(Precision::kFloat32);
+  const int32_t tokens = static_cast<int32_t>(state.range(0));
+  for (auto _ : state) run(*ops, tokens);
+  Report(state, {.bytes = bytes_per_token * tokens});
+}
+
+void BM_Embed(benchmark::State& state) {
+  constexpr int32_t kVocab = 32000;
+  const Weights table(kVocab, kHidden, DType::kBFloat16);
+  std::vector<int32_t> ids(state.range(0));
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i * 7919 % kVocab);
+  std::vector<float> out(ids.size() * kHidden);
+  RunPerToken(state, 6.0 * kHidden,
+              [&](Ops& ops, int32_t tokens) { ops.Embed(*table, ids.data(), tokens, out.data()); });
+}
+
+void BM_RmsNorm(benchmark::State& state) {
+  const std::vector<float> x = RandomFloats(state.range(0) * kHidden), weight(kHidden, 1.0f);
+  std::vector<float> out(x.size());
+  RunPerToken(state, 8.0 * kHidden, [&](Ops& ops, int32_t tokens) {
+    ops.RmsNorm(x.data(), weight.data(), 1e-5f, tokens, kHidden, out.data());
+  });
+}
+
+void BM_Add(benchmark::State& state) {
+  const std::vector<float> x(state.range(0) * kHidden, 0.0f);
+  std::vector<float> y(x);
+  RunPerToken(state, 12.0 * kHidden, [&](Ops& ops, int32_t tokens) {
+    ops.Add(x.data(), int64_t{tokens} * kHidden, y.data());
+  });
+}
+
+std::vector<int32_t> Positions(int64_t n) {
+  std::vector<int32_t> positions(n);
+  for (int64_t i = 0; i < n; ++i) positions[i] = static_cast<int32_t>(i);
+  return positions;
+}
+
+void BM_Rope(benchmark::State& state) {
+  std::vector<float> x = RandomFloats(state.range(0) * kHeads * kHeadDim);
+  const std::vector<int32_t> positions = Positions(state.range(0));
+  RunPerToken(state, 8.0 * kHeads * kHeadDim, [&](Ops& ops, int32_t tokens) {
+    ops.Rope(positions.data(), 1e6f, tokens, kHeads, kHeadDim, x.data());
+  });
+}
+
+void BM_AppendKv(benchmark::State& state) {
+  const int64_t width = kKvHeads * kHeadDim;
+  const std::vector<float> keys = RandomFloats(state.range(0) * width), values = keys;
+  const std::vector<int32_t> slots = Positions(state.range(0));
+  std::vector<uint16_t> cached_keys(keys.size()), cached_values(keys.size());
+  const KvLayer cache{
+      cached_keys.data(), cached_values.data(), DType::kBFloat16, 1, kKvHeads, kHeadDim};
+  RunPerToken(state, 2 * 6.0 * static_cast<double>(width), [&](Ops& ops, int32_t tokens) {
+    ops.AppendKv(keys.data(), values.data(), slots.data(), tokens, cache);
+  });
+}
+
+void BM_Router(benchmark::State& state) {
+  const std::vector<float> x = RandomFloats(state.range(0) * kHidden);
+  const std::vector<float> w = RandomFloats((kExperts + kNullExperts) * kHidden);
+  std::vector<float> logits(state.range(0) * (kExperts + kNullExperts));
+  RunPerToken(state, 4.0 * kHidden, [&](Ops& ops, int32_t tokens) {
+    ops.LinearFloat32({w.data(), DType::kFloat32, kExperts + kNullExperts, kHidden}, x.data(),
+                      tokens, logits.data());
+  });
+}
+
+void BM_Route(benchmark::State& state) {
+  const std::vector<float> logits = RandomFloats(state.range(0) * (kExperts + kNullExperts));
+  const std::vector<float> null_bias(state.range(0), 0.0f);
+  const std::vector<uint32_t> max_experts(state.range(0), 0);
+  Routing routing;
+  RunPerToken(state, 4.0 * (kExperts + kNullExperts), [&](Ops& ops, int32_t tokens) {
+    ops.Route(logits.data(), tokens,
+              {kExperts, kNullExperts, 3, null_bias.data(), max_experts.data()}, &routing);
+  });
+}
+
+void TokenCounts(benchmark::internal::Benchmark* b) {
+  b->Arg(1)->Arg(16)->Arg(512)->ArgName("tokens")->UseRealTime()->Unit(benchmark::kMicrosecond);
+}
+BENCHMARK(BM_Embed)->Apply(TokenCounts);
+BENCHMARK(BM_RmsNorm)->Apply(TokenCounts);
+BENCHMARK(BM_Add)->Apply(TokenCounts);
+BENCHMARK(BM_Rope)->Apply(TokenCounts);
+BENCHMARK(BM_AppendKv)->Apply(TokenCounts);
+BENCHMARK(BM_Router)->Apply(TokenCounts);
+BENCHMARK(BM_Route)->Apply(TokenCounts);
+
 }  // namespace
 }  // namespace adamoe
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  using namespace adamoe;
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  const Roof& roof = MachineRoof();
+  benchmark::AddCustomContext("kernels", Name(ChosenIsa()));
+  benchmark::AddCustomContext(
+      "roof",
+      absl::StrFormat("%.1f GB/s, %.0f GFLOP/s in float32, %.0f in bfloat16, %.0f in int16",
+                      roof.gigabytes_per_second, roof.Gigaflops(Operands::kFloat32),
+                      roof.Gigaflops(Operands::kBFloat16), roof.Gigaflops(Operands::kInt16)));
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}

@@ -6,8 +6,6 @@
 namespace adamoe {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
-
 #if defined(__x86_64__)
 bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -19,13 +17,13 @@ bool HasAvx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-bool HasAvx512Bf16() {
-  return HasAvx512() && __builtin_cpu_supports("avx512bf16") &&
-         __builtin_cpu_supports("avx512vnni");
-}
+bool HasAvx512Vnni() { return HasAvx512() && __builtin_cpu_supports("avx512vnni"); }
+
+bool HasAvx512Bf16() { return HasAvx512Vnni() && __builtin_cpu_supports("avx512bf16"); }
 #else
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
+bool HasAvx512Vnni() { return false; }
 bool HasAvx512Bf16() { return false; }
 #endif
 
@@ -39,6 +37,8 @@ const char* Name(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
     case Isa::kAvx512Bf16:
       return "avx512bf16";
   }
@@ -53,6 +53,8 @@ bool IsaSupported(Isa isa) {
       return HasAvx2();
     case Isa::kAvx512:
       return HasAvx512();
+    case Isa::kAvx512Vnni:
+      return HasAvx512Vnni();
     case Isa::kAvx512Bf16:
       return HasAvx512Bf16();
   }
@@ -61,21 +63,21 @@ bool IsaSupported(Isa isa) {
 
 Isa BestIsa() {
   Isa best = Isa::kScalar;
-  for (Isa isa : kAll) {
+  for (Isa isa : kAllIsas) {
     if (IsaSupported(isa)) best = isa;
   }
   return best;
 }
 
 absl::StatusOr<Isa> ParseIsa(absl::string_view name) {
-  for (Isa isa : kAll) {
+  for (Isa isa : kAllIsas) {
     if (name != Name(isa)) continue;
     if (IsaSupported(isa)) return isa;
     return absl::FailedPreconditionError(
         absl::StrCat("this processor does not run the instruction set ", name));
   }
-  return absl::InvalidArgumentError(absl::StrCat("unknown instruction set '", name,
-                                                 "': want scalar, avx2, avx512 or avx512bf16"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown instruction set '", name, "': want scalar, avx2, avx512, avx512vnni or avx512bf16"));
 }
 
 Precision FastestPrecision(Isa isa) {

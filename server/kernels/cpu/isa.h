@@ -13,13 +13,16 @@ namespace adamoe {
 
 // Each includes the ones before it.
 enum class Isa : uint8_t {
-  kScalar,     // what the compiler emits without flags; runs everywhere
-  kAvx2,       // AVX2, FMA and F16C
-  kAvx512,     // AVX-512 F, BW, DQ and VL
-  kAvx512Bf16  // and its bfloat16 dot product
+  kScalar,      // what the compiler emits without flags; runs everywhere
+  kAvx2,        // AVX2, FMA and F16C
+  kAvx512,      // AVX-512 F, BW, DQ and VL
+  kAvx512Vnni,  // and its integer dot product
+  kAvx512Bf16   // and its bfloat16 dot product
 };
+constexpr Isa kAllIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
+                            Isa::kAvx512Bf16};
 
-// "scalar", "avx2", "avx512" or "avx512bf16".
+// "scalar", "avx2", "avx512", "avx512vnni" or "avx512bf16".
 const char* Name(Isa isa);
 
 // Whether this build has the kernels and this processor and operating system run them.

@@ -9,7 +9,7 @@ namespace adamoe {
 std::vector<OpsUnderTest> OpsOf(Precision precision, int num_threads) {
   std::vector<OpsUnderTest> all;
   const auto pool = std::make_shared<ThreadPool>(num_threads);
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (Isa isa : kAllIsas) {
     if (!IsaSupported(isa)) continue;
     all.push_back({Name(isa), [pool, precision, isa] {
                      return CreateCpuOps({.pool = pool.get(), .precision = precision, .isa = isa});
