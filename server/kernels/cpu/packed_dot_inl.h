@@ -35,8 +35,9 @@ ADAMOE_INLINE S WidenBytes(Bytes v) {
 // sum[i] += a[2 i] * b[2 i] + a[2 i + 1] * b[2 i + 1].
 ADAMOE_INLINE I AddPairs(S a, S b, I sum) {
 #if defined(__AVX512VNNI__)
-  return reinterpret_cast<I>(_mm512_dpwssd_epi32(
-      reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+  // The compiler's own intrinsic copies the sum before and after.
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
 #elif defined(__AVX512F__)
   return sum + reinterpret_cast<I>(
                    _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
@@ -54,26 +55,39 @@ ADAMOE_INLINE S SplatPair(const int16_t* x) {
   return reinterpret_cast<S>(I{} + LoadAs<int32_t>(x));
 }
 
-// Sums over one group of columns, of one part of a block's rows, with T tokens; A sums take turns
-// where a single one would wait for itself.
+// Sums over one group of columns, of one part of the rows of B blocks that lie `stride` bytes
+// apart, with T tokens; A sums take turns where a single one would wait for itself.
 struct Int8Group {
   static constexpr int kCols = 64;
   static constexpr int kBytes = kCols * kRowsOfBlock;
   static constexpr int kPartBytes = 2 * kLanes;  // between parts of the rows
   static constexpr int kZero = 0;
 
-  template <int T, int A>
-  static ADAMOE_INLINE void Add(const uint8_t* w, const int16_t* const* x, I (*sum)[A]) {
+  template <int T, int B, int A>
+  static ADAMOE_INLINE void Add(const uint8_t* w, int64_t stride, const int16_t* const* x,
+                                I (*sum)[B][A]) {
 #pragma GCC unroll 1
     for (int eight = 0; eight < kCols / 8; ++eight) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         const int pair = 4 * eight + i;
-        const S wk = WidenBytes(LoadAs<Bytes>(w + pair * 2 * kRowsOfBlock));
-#pragma GCC unroll 16
-        for (int t = 0; t < T; ++t)
-          sum[t][i % A] = AddPairs(wk, SplatPair(x[t] + 2 * pair), sum[t][i % A]);
+        S wk[B];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; ++b)
+          wk[b] = WidenBytes(LoadAs<Bytes>(w + b * stride + pair * 2 * kRowsOfBlock));
+        AddToAll<T, B, A>(wk, x, 2 * pair, i % A, sum);
       }
+    }
+  }
+
+  template <int T, int B, int A>
+  static ADAMOE_INLINE void AddToAll(const S* wk, const int16_t* const* x, int col, int turn,
+                                     I (*sum)[B][A]) {
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      const S xk = SplatPair(x[t] + col);
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b) sum[t][b][turn] = AddPairs(wk[b], xk, sum[t][b][turn]);
     }
   }
 };
@@ -84,18 +98,22 @@ struct Int4Group {
   static constexpr int kPartBytes = 4 * kLanes;
   static constexpr int kZero = 8;  // what is added to each weight
 
-  template <int T, int A>
-  static ADAMOE_INLINE void Add(const uint8_t* w, const int16_t* const* x, I (*sum)[A]) {
+  template <int T, int B, int A>
+  static ADAMOE_INLINE void Add(const uint8_t* w, int64_t stride, const int16_t* const* x,
+                                I (*sum)[B][A]) {
     using Words = uint16_t __attribute__((vector_size(4 * kLanes)));
 #pragma GCC unroll 4
     for (int eight = 0; eight < kCols / 8; ++eight) {
-      const Words words = LoadAs<Words>(w + eight * 4 * kRowsOfBlock);
+      Words words[B];
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b)
+        words[b] = LoadAs<Words>(w + b * stride + eight * 4 * kRowsOfBlock);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
-        const S wk = reinterpret_cast<S>(words >> (4 * i) & 15);
-#pragma GCC unroll 16
-        for (int t = 0; t < T; ++t)
-          sum[t][i % A] = AddPairs(wk, SplatPair(x[t] + 8 * eight + 2 * i), sum[t][i % A]);
+        S wk[B];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; ++b) wk[b] = reinterpret_cast<S>(words[b] >> (4 * i) & 15);
+        Int8Group::AddToAll<T, B, A>(wk, x, 8 * eight + 2 * i, i % A, sum);
       }
     }
   }
@@ -105,16 +123,21 @@ struct Int4Group {
 // than memory is away. Bytes.
 constexpr int kAhead = 4096;
 
-// One block of rows with T tokens.
-template <class G, int T>
+// B blocks of rows with T tokens. num_rows: of the last block.
+template <class G, int B, int T>
 void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
                 const void* const* rows, int64_t num_rows, float* y) {
-  constexpr int kSums = T == 1 ? 4 : T <= 4 ? 2 : 1;
+  constexpr int kSums = T * B <= 2 ? 4 : T * B <= 6 ? 2 : 1;
   const int64_t cols = PaddedTo64(args.cols);
-  F total[T][kParts] = {};
+  const int64_t stride = cols / G::kCols * G::kBytes;
+  const int64_t scale_stride = cols / G::kCols * kRowsOfBlock;
+  F total[T][B][kParts] = {};
   for (int64_t k = 0; k < cols; k += G::kCols) {
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b) {
 #pragma GCC unroll 16
-    for (int i = 0; i < G::kBytes; i += 64) __builtin_prefetch(w + kAhead + i);
+      for (int i = 0; i < G::kBytes; i += 64) __builtin_prefetch(w + b * stride + kAhead + i);
+    }
     const int16_t* x[T];
     float x_scale[T];
     int32_t zero[T];
@@ -127,21 +150,27 @@ void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
     }
 #pragma GCC unroll 4
     for (int part = 0; part < kParts; ++part) {
-      I sum[T][kSums];
+      I sum[T][B][kSums];
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
-        sum[t][0] = I{} + zero[t];
+#pragma GCC unroll 2
+        for (int b = 0; b < B; ++b) {
+          sum[t][b][0] = I{} + zero[t];
 #pragma GCC unroll 4
-        for (int i = 1; i < kSums; ++i) sum[t][i] = I{};
+          for (int i = 1; i < kSums; ++i) sum[t][b][i] = I{};
+        }
       }
-      G::template Add<T, kSums>(w + part * G::kPartBytes, x, sum);
-      const F scale = FromBf16(LoadAs<H>(scales + part * kLanes));
+      G::template Add<T, B, kSums>(w + part * G::kPartBytes, stride, x, sum);
+#pragma GCC unroll 2
+      for (int b = 0; b < B; ++b) {
+        const F scale = FromBf16(LoadAs<H>(scales + b * scale_stride + part * kLanes));
 #pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) {
+        for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 4
-        for (int i = 1; i < kSums; ++i) sum[t][0] += sum[t][i];
-        total[t][part] =
-            Fma(__builtin_convertvector(sum[t][0], F), scale * x_scale[t], total[t][part]);
+          for (int i = 1; i < kSums; ++i) sum[t][b][0] += sum[t][b][i];
+          total[t][b][part] =
+              Fma(__builtin_convertvector(sum[t][b][0], F), scale * x_scale[t], total[t][b][part]);
+        }
       }
     }
     w += G::kBytes;
@@ -149,49 +178,59 @@ void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
   }
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
-    float* out = y + t * args.y_stride;
-    if (num_rows == kRowsOfBlock) {
+#pragma GCC unroll 2
+    for (int b = 0; b < B; ++b) {
+      float* out = y + t * args.y_stride + b * kRowsOfBlock;
+      if (b + 1 < B || num_rows == kRowsOfBlock) {
 #pragma GCC unroll 4
-      for (int part = 0; part < kParts; ++part) Store(total[t][part], out + part * kLanes);
-    } else {
-      for (int64_t r = 0; r < num_rows; ++r) out[r] = total[t][r / kLanes][r % kLanes];
+        for (int part = 0; part < kParts; ++part) Store(total[t][b][part], out + part * kLanes);
+      } else {
+        for (int64_t r = 0; r < num_rows; ++r) out[r] = total[t][b][r / kLanes][r % kLanes];
+      }
     }
   }
 }
 
+// Tokens of the widest tile, and blocks of rows beside so many: as many sums as registers allow.
 #if defined(__AVX512F__)
-constexpr int kPackedTileTokens = 8;
+constexpr int kPackedTileTokens = 6;
+constexpr int kMostBlocks = 2;
 #else
 constexpr int kPackedTileTokens = 4;
+constexpr int kMostBlocks = 1;
 #endif
 
-// All rows with T tokens from token t on.
-template <class G, int T>
-void PackedTokenTile(const DotArgs& args, int64_t t) {
-  const int64_t groups = PaddedTo64(args.cols) / G::kCols;
-  const auto* w = static_cast<const uint8_t*>(args.w);
-  const uint16_t* scales = args.w_scales;
-  for (int64_t r = 0; r < args.rows; r += kRowsOfBlock) {
-    const int64_t left = args.rows - r;
-    PackedTile<G, T>(args, w, scales, args.x + t, left < kRowsOfBlock ? left : kRowsOfBlock,
-                     args.y + t * args.y_stride + r);
-    w += groups * G::kBytes;
-    scales += groups * kRowsOfBlock;
-  }
-}
-
-template <class G>
-struct PackedDotTiles {
+// `Blocks` blocks of rows, from row r on, with all tokens.
+template <class G, int Blocks>
+struct PackedBlocks {
   template <int T>
   void Run(int64_t t) const {
-    PackedTokenTile<G, T>(args, t);
+    const int64_t left = args.rows - r - (Blocks - 1) * kRowsOfBlock;
+    PackedTile<G, Blocks, T>(args, w, scales, args.x + t, left < kRowsOfBlock ? left : kRowsOfBlock,
+                             args.y + t * args.y_stride + r);
   }
   const DotArgs& args;
+  int64_t r;
+  const uint8_t* w;
+  const uint16_t* scales;
 };
 
 template <class G>
 void PackedDotAll(const DotArgs& args) {
-  ForEachTokenTile<kPackedTileTokens>(args.tokens, PackedDotTiles<G>{args});
+  const int64_t groups = PaddedTo64(args.cols) / G::kCols;
+  for (int64_t r = 0; r < args.rows;) {
+    const int64_t group = r / kRowsOfBlock * groups;
+    const uint8_t* w = static_cast<const uint8_t*>(args.w) + group * G::kBytes;
+    const uint16_t* scales = args.w_scales + group * kRowsOfBlock;
+    if (args.rows - r > (kMostBlocks - 1) * kRowsOfBlock) {
+      ForEachTokenTile<kPackedTileTokens>(args.tokens,
+                                          PackedBlocks<G, kMostBlocks>{args, r, w, scales});
+      r += kMostBlocks * kRowsOfBlock;
+    } else {
+      ForEachTokenTile<kPackedTileTokens>(args.tokens, PackedBlocks<G, 1>{args, r, w, scales});
+      r += kRowsOfBlock;
+    }
+  }
 }
 
 void PackedDot(const DotArgs& args) {
