@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -15,57 +16,99 @@ constexpr int64_t GroupOf(DType dtype) { return dtype == DType::kInt8 ? kInt8Gro
 // The value as bfloat16 holds it.
 float Rounded(float value) { return FloatFromBf16(Bf16FromFloat(value)); }
 
-// A group's values in units of a scale, limited to [low, high].
+// Limits of a type's values.
 struct Range {
   float low;
   float high;
-
-  float Quantise(float value, float inverse) const {
-    // Adding 1.5 * 2^23 rounds to the nearest integer.
-    const float scaled = std::min(std::max(value * inverse, low), high);
-    return (scaled + 12582912.0f) - 12582912.0f;
-  }
 };
+// Added to a float and taken off again: leaves the nearest integer. 1.5 * 2^23.
+constexpr float kToInteger = 12582912.0f;
 constexpr Range kInt8Range{-127, 127};
 constexpr Range kInt4Range{-8, 7};
 
-// In units of the largest value: squares of values themselves may not be finite.
-float SquaredError(const float* values, float scale, float largest) {
-  const float inverse = 1.0f / scale;
-  const float unit = 1.0f / largest;
-  float sum = 0;
-  for (int64_t i = 0; i < kInt4Group; ++i) {
-    const float error = (kInt4Range.Quantise(values[i], inverse) * scale - values[i]) * unit;
-    sum += error * error;
+// Quantising a model is one long loop over groups of weights: these functions, whose loops become
+// vectors, are compiled for wider registers too and chosen when the program starts.
+#if defined(__x86_64__)
+#define ADAMOE_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define ADAMOE_WIDE
+#endif
+// What a group's scale depends on.
+struct Spread {
+  float low;
+  float high;
+  float zero;  // NaN when a value is not finite
+};
+
+using Eight = float __attribute__((vector_size(32)));
+
+// values: [n].
+ADAMOE_WIDE Spread SpreadOf(const float* values, int64_t n) {
+  Eight low = {};
+  Eight high = {};
+  Eight zero = {};
+  for (int64_t i = 0; i < n; i += 8) {
+    Eight v;
+    std::memcpy(&v, values + i, sizeof(v));
+    low = v < low ? v : low;
+    high = v > high ? v : high;
+    zero += v * 0.0f;
   }
-  return sum;
+  Spread spread = {};
+  for (int i = 0; i < 8; ++i) {
+    spread.low = std::min(spread.low, low[i]);
+    spread.high = std::max(spread.high, high[i]);
+    spread.zero += zero[i];
+  }
+  return spread;
 }
 
-// The largest value may fall on either end of [-8, 7], or be cut a little so that the others are
-// nearer.
-float Int4Scale(const float* values, float largest) {
-  float best = 0;
-  float least = std::numeric_limits<float>::infinity();
-  for (float end : {-9.0f, -8.5f, -8.0f, -7.5f, 6.5f, 7.0f, 7.5f, 8.0f}) {
-    const float scale = Rounded(largest / end);
-    const float error = SquaredError(values, scale, largest);
-    if (error >= least) continue;
-    best = scale;
-    least = error;
+// The scale of an int4 group, of a few that are tried: its largest value may fall on either end of
+// [-8, 7], or be cut a little so that the others are nearer. The one of least squared error is
+// taken, in units of the largest value: squares of values themselves may not be finite. values:
+// [kInt4Group], finite.
+ADAMOE_WIDE float Int4Scale(const float* values, float largest) {
+  using Integers = int32_t __attribute__((vector_size(32)));
+  constexpr Eight kEnds = {-9.0f, -8.5f, -8.0f, -7.5f, 6.5f, 7.0f, 7.5f, 8.0f};
+  constexpr int32_t kZeroBits = 0x4b400000;  // of kToInteger
+  const Integers low = Integers{} + kZeroBits + static_cast<int32_t>(kInt4Range.low);
+  const Integers high = Integers{} + kZeroBits + static_cast<int32_t>(kInt4Range.high);
+  const float unit = 1.0f / largest;
+  // As bfloat16 holds them.
+  Integers rounded = reinterpret_cast<Integers>(largest / kEnds);
+  rounded = (rounded + 0x7fff + (rounded >> 16 & 1)) & ~0xffff;
+  const Eight scale = reinterpret_cast<Eight>(rounded) * unit;
+  const Eight inverse = 1.0f / scale;
+  Eight sum = {};
+  for (int64_t i = 0; i < kInt4Group; ++i) {
+    const float value = values[i] * unit;
+    Integers bits = reinterpret_cast<Integers>(value * inverse + kToInteger);
+    bits = bits > low ? bits : low;
+    bits = bits < high ? bits : high;
+    const Eight q = reinterpret_cast<Eight>(bits) - kToInteger;
+    const Eight error = q * scale - value;
+    sum += error * error;
   }
-  return best;
+  int best = 0;
+  for (int i = 1; i < 8; ++i) best = sum[i] < sum[best] ? i : best;
+  return reinterpret_cast<Eight>(rounded)[best];
+}
+
+// values, q: [n].
+ADAMOE_WIDE void QuantiseGroup(const float* values, int64_t n, float inverse, Range range,
+                               int8_t* q) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float limited = std::min(std::max(values[i] * inverse, range.low), range.high);
+    q[i] = static_cast<int8_t>(static_cast<int32_t>((limited + kToInteger) - kToInteger));
+  }
 }
 
 // The scale of a group, as bfloat16 holds it. values: [GroupOf(dtype)].
 float ScaleOf(DType dtype, const float* values) {
   constexpr float kSmallest = 1e-30f;  // below it a scale's inverse may not be finite
-  float largest = 0;
-  float zero = 0;  // NaN when a value is not finite
-  for (int64_t i = 0; i < GroupOf(dtype); ++i) {
-    if (std::abs(values[i]) > std::abs(largest)) largest = values[i];
-    zero += values[i] * 0.0f;
-  }
-  if (std::isnan(zero)) return zero;
+  const Spread spread = SpreadOf(values, GroupOf(dtype));
+  if (std::isnan(spread.zero)) return spread.zero;
+  const float largest = spread.high >= -spread.low ? spread.high : spread.low;
   if (std::abs(largest) < kSmallest) return 0;
   if (dtype == DType::kInt4) return Int4Scale(values, largest);
   return Rounded(std::abs(largest) / kInt8Range.high);
@@ -84,13 +127,19 @@ Place PlaceOf(DType dtype, int64_t row, int64_t col) {
   return {word * 2 + nibble / 2, static_cast<int>(nibble % 2 * 4)};
 }
 
-void Put(DType dtype, int64_t row, int64_t col, float q, uint8_t* data) {
-  const Place place = PlaceOf(dtype, row, col);
-  const int value = static_cast<int>(q);
+// Writes a group of row `row` of a block, q: [GroupOf(dtype)], from column `col` on.
+void PutGroup(DType dtype, int64_t row, int64_t col, const int8_t* q, uint8_t* data) {
+  uint8_t* out = data + PlaceOf(dtype, row, col).byte;
   if (dtype == DType::kInt8) {
-    data[place.byte] = static_cast<uint8_t>(value);
-  } else {
-    data[place.byte] |= static_cast<uint8_t>((value + kInt4Zero) << place.shift);
+    for (int64_t i = 0; i < kInt8Group; i += 2, out += 2 * kPackedRows) std::memcpy(out, q + i, 2);
+    return;
+  }
+  for (int64_t i = 0; i < kInt4Group; i += 8, out += 4 * kPackedRows) {
+    uint16_t words[2] = {};
+    for (int64_t j = 0; j < 8; ++j) {
+      words[j % 2] |= static_cast<uint16_t>((q[i + j] + kInt4Zero) << (j / 2 * 4));
+    }
+    std::memcpy(out, words, sizeof(words));
   }
 }
 
@@ -114,6 +163,7 @@ void Pack(const Matrix& w, DType dtype, int64_t first, int64_t last, uint8_t* da
   const int64_t group = GroupOf(dtype);
   const Range range = dtype == DType::kInt8 ? kInt8Range : kInt4Range;
   std::vector<float> values(PaddedCols(w.cols), 0.0f);
+  int8_t q[kInt8Group];
   for (int64_t block = first; block < last; ++block) {
     uint8_t* block_data = data + block * size.bytes_per_block;
     uint16_t* block_scales = scales + block * size.scales_per_block;
@@ -126,10 +176,9 @@ void Pack(const Matrix& w, DType dtype, int64_t first, int64_t last, uint8_t* da
         const float scale = ScaleOf(dtype, values.data() + col);
         block_scales[col / group * kPackedRows + row] = Bf16FromFloat(scale);
         const float inverse = scale == 0 || std::isnan(scale) ? 0.0f : 1.0f / scale;
-        for (int64_t i = col; i < col + group; ++i) {
-          const float value = std::isnan(scale) ? 0.0f : values[i];
-          Put(dtype, row, i, range.Quantise(value, inverse), block_data);
-        }
+        if (std::isnan(scale)) std::fill_n(values.data() + col, group, 0.0f);
+        QuantiseGroup(values.data() + col, group, inverse, range, q);
+        PutGroup(dtype, row, col, q, block_data);
       }
     }
   }
