@@ -91,15 +91,15 @@ void Score(const AttendArgs& args, Range range, int32_t first, const Softmax& s)
     for (int32_t p = range.begin; p < range.end;) {
       const int32_t left = args.block_size - p % args.block_size;
       const int32_t n = range.end - p < left ? range.end - p : left;
-      DotAll<WidenedDot<Row>>({.w = At<Row>(args.keys, ElementOffset(args, p)),
-                               .w_dtype = args.dtype,
-                               .w_stride = args.slot_stride,
-                               .rows = n,
-                               .cols = args.head_dim,
-                               .x = x,
-                               .tokens = rows,
-                               .y = s.scores + r0 * kKeyBlock + (p - first),
-                               .y_stride = kKeyBlock});
+      DotTiled<WidenedDot<Row>>({.w = At<Row>(args.keys, ElementOffset(args, p)),
+                                 .w_dtype = args.dtype,
+                                 .w_stride = args.slot_stride,
+                                 .rows = n,
+                                 .cols = args.head_dim,
+                                 .x = x,
+                                 .tokens = rows,
+                                 .y = s.scores + r0 * kKeyBlock + (p - first),
+                                 .y_stride = kKeyBlock});
       p += n;
     }
   }

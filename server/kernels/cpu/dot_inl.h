@@ -15,14 +15,14 @@
 namespace adamoe {
 namespace {
 
-// Tokens of a tile, and rows beside them: as many sums as registers allow, enough of them to hide
-// the latency.
+// Tokens of the widest tile, and rows beside so many tokens: as many sums as registers allow,
+// enough of them to hide the latency.
 #if defined(__AVX512F__)
-constexpr int kTileTokens = 6;
-constexpr int RowsBeside(int tokens) { return tokens <= 2 ? 8 : 4; }
+constexpr int kTileTokens = 12;
+constexpr int RowsBeside(int tokens) { return tokens <= 3 ? 8 : tokens <= 6 ? 4 : 2; }
 #else
-constexpr int kTileTokens = 3;
-constexpr int RowsBeside(int) { return 4; }
+constexpr int kTileTokens = 6;
+constexpr int RowsBeside(int tokens) { return tokens <= 3 ? 4 : 2; }
 #endif
 
 // Products in float32 of rows of type W with rows of float32.
@@ -56,9 +56,12 @@ struct Bf16Dot {
 };
 #endif
 
-// One tile: R rows from `w` on, T tokens.
+// One tile: R rows from `w` on, T tokens. Meanwhile it asks for the weights `ahead` elements
+// further on, those of the next tile: the processor itself looks ahead along a row only, and rows
+// are short.
 template <class D, int R, int T>
-void Tile(const typename D::WElement* w, const DotArgs& args, const void* const* x, float* y) {
+void Tile(const typename D::WElement* w, int64_t ahead, const DotArgs& args, const void* const* x,
+          float* y) {
   using XElement = typename D::XElement;
   F sum[T][R] = {};
   const int64_t stride = args.w_stride;
@@ -66,7 +69,10 @@ void Tile(const typename D::WElement* w, const DotArgs& args, const void* const*
   for (; k + D::kStep <= args.cols; k += D::kStep) {
     decltype(D::ReadW(w)) wk[R];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) wk[r] = D::ReadW(w + r * stride + k);
+    for (int r = 0; r < R; ++r) {
+      __builtin_prefetch(w + r * stride + k + ahead);
+      wk[r] = D::ReadW(w + r * stride + k);
+    }
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
       const auto xk = D::ReadX(static_cast<const XElement*>(x[t]) + k);
@@ -107,9 +113,11 @@ void TokenTile(const DotArgs& args, int64_t t) {
   const auto* w = static_cast<const typename D::WElement*>(args.w);
   float* y = args.y + t * args.y_stride;
   int64_t r = 0;
-  for (; r + kRows <= args.rows; r += kRows)
-    Tile<D, kRows, T>(w + r * args.w_stride, args, args.x + t, y + r);
-  for (; r < args.rows; ++r) Tile<D, 1, T>(w + r * args.w_stride, args, args.x + t, y + r);
+  for (; r + kRows <= args.rows; r += kRows) {
+    const int64_t ahead = r + 2 * kRows <= args.rows ? kRows * args.w_stride : 0;
+    Tile<D, kRows, T>(w + r * args.w_stride, ahead, args, args.x + t, y + r);
+  }
+  for (; r < args.rows; ++r) Tile<D, 1, T>(w + r * args.w_stride, 0, args, args.x + t, y + r);
 }
 
 template <class D>
@@ -121,22 +129,10 @@ struct DotTiles {
   const DotArgs& args;
 };
 
+// Reads every weight once for each tile of tokens.
 template <class D>
-void DotAll(const DotArgs& args) {
+void DotTiled(const DotArgs& args) {
   ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{args});
-}
-
-void Dot(const DotArgs& args) {
-  switch (args.w_dtype) {
-    case DType::kFloat32:
-      return DotAll<WidenedDot<F32Row>>(args);
-    case DType::kBFloat16:
-      return DotAll<WidenedDot<Bf16Row>>(args);
-    case DType::kFloat16:
-      return DotAll<WidenedDot<F16Row>>(args);
-    default:
-      return;  // packed
-  }
 }
 
 }  // namespace

@@ -29,7 +29,17 @@ struct DotArgs {
   int64_t tokens = 0;
   float* y = nullptr;
   int64_t y_stride = 0;
+  float* scratch = nullptr;  // [DotScratch(rows, tokens)]; not used with packed weights
 };
+
+// With many tokens, weights are taken in slices of so many rows and columns.
+constexpr int64_t kSliceRows = 8;
+constexpr int64_t kSliceCols = 512;
+
+// Floats of scratch that a product wants: a slice, and a vector of partial sums for each output.
+constexpr int64_t DotScratch(int64_t rows, int64_t tokens) {
+  return kSliceRows * (kSliceCols + 16) + (rows + kSliceRows) * tokens * 16;
+}
 
 // Attention of a few consecutive tokens of one sequence, for the query heads that share one
 // key/value head.
@@ -90,6 +100,7 @@ struct KernelTable {
 extern const KernelTable kScalarKernels;
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAvx512VnniKernels;
 extern const KernelTable kAvx512Bf16Kernels;
 
 // REQUIRES: IsaSupported(isa).

@@ -1,5 +1,5 @@
 #include "server/kernels/cpu/attend_inl.h"
-#include "server/kernels/cpu/dot_inl.h"
+#include "server/kernels/cpu/dot_sliced_inl.h"
 #include "server/kernels/cpu/elementwise_inl.h"
 #include "server/kernels/cpu/kernel_table.h"
 #include "server/kernels/cpu/packed_dot_inl.h"

@@ -1,5 +1,5 @@
 #include "server/kernels/cpu/attend_inl.h"
-#include "server/kernels/cpu/dot_inl.h"
+#include "server/kernels/cpu/dot_sliced_inl.h"
 #include "server/kernels/cpu/elementwise_inl.h"
 #include "server/kernels/cpu/kernel_table.h"
 #include "server/kernels/cpu/packed_dot_inl.h"
@@ -8,7 +8,7 @@ namespace adamoe {
 
 const KernelTable kAvx512Bf16Kernels = {
     .dot = Dot,
-    .dot_bf16 = DotAll<Bf16Dot>,
+    .dot_bf16 = DotBf16,
     .dot_packed = PackedDot,
     .to_integers = ToIntegers,
     .widen = Widen,

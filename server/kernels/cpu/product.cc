@@ -8,15 +8,16 @@
 namespace adamoe {
 namespace {
 
-// A panel's share of a core's second-level cache.
-constexpr int64_t kPanelBytes = 384 << 10;
+constexpr int64_t kCacheLine = 64;
+// The share of a core's second-level cache that a panel's partial sums take, a cache line each.
+constexpr int64_t kSumBytes = 256 << 10;
 // Rows of a panel: multiples of the widest tile.
-constexpr int64_t RowStep(const Matrix& w) { return IsPacked(w.dtype) ? kPackedRows : 8; }
-constexpr int64_t kMaxPanelRows = 256;
+constexpr int64_t RowStep(const Matrix& w) { return IsPacked(w.dtype) ? 2 * kPackedRows : 8; }
+constexpr int64_t kMaxPanelRows = 1024;
 // Tokens that share a panel's trip through the cache.
 constexpr int64_t kTokenBlock = 128;
-// From so many tokens on, narrow weights are widened once for all tiles.
-constexpr int64_t kTokensToWiden = 13;
+// Tokens below which a block is not cut further.
+constexpr int64_t kMinTokenBlock = 13;
 // Pieces per thread that even out threads of unequal speed.
 constexpr int64_t kPiecesPerThread = 4;
 // Multiply-adds below which another thread costs more than it brings.
@@ -42,15 +43,17 @@ void PointAt(const Matrix& w, int64_t row, DotArgs& args) {
 InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision) {
   if (IsPacked(w_dtype)) return InputForm::kIntegers;
   if (precision == Precision::kFloat32) return InputForm::kAsIs;
-  const bool packed = w_dtype == DType::kBFloat16 && context.kernels->dot_bf16 != nullptr;
-  return packed ? InputForm::kPacked : InputForm::kRounded;
+  const bool narrow = w_dtype == DType::kBFloat16 && context.kernels->dot_bf16 != nullptr;
+  return narrow ? InputForm::kBFloat16 : InputForm::kRounded;
 }
 
 int64_t RowBytes(InputForm form, int64_t cols) {
-  if (form == InputForm::kPacked) return 2 * cols;
-  if (form != InputForm::kIntegers) return 4 * cols;
   const int64_t padded = PaddedCols(cols);
-  return 2 * padded + padded / 64 * 4 + padded / 32 * 4;
+  const int64_t used = form == InputForm::kBFloat16 ? 2 * cols
+                       : form != InputForm::kIntegers
+                           ? 4 * cols
+                           : 2 * padded + padded / 64 * 4 + padded / 32 * 4;
+  return CeilDiv(used, kCacheLine) * kCacheLine + kCacheLine;
 }
 
 void Convert(const CpuContext& context, InputForm form, const float* x, int64_t first, int64_t n,
@@ -61,7 +64,7 @@ void Convert(const CpuContext& context, InputForm form, const float* x, int64_t 
       return;
     case InputForm::kRounded:
       return context.kernels->round(x, n, static_cast<float*>(row) + first);
-    case InputForm::kPacked:
+    case InputForm::kBFloat16:
       return context.kernels->narrow(x, n, static_cast<uint16_t*>(row) + first);
     case InputForm::kIntegers:
       return context.kernels->to_integers(x, first, n, cols, row);
@@ -77,10 +80,11 @@ void ProductInput::Prepare(InputForm form) {
   if (!rows.empty()) return;
   const uint8_t* base = reinterpret_cast<const uint8_t*>(x_);
   const int64_t row_bytes = RowBytes(form, cols_);
-  if (form != InputForm::kAsIs) {
-    const Scratch use = form == InputForm::kIntegers ? Scratch::kIntegers
-                        : form == InputForm::kPacked ? Scratch::kPacked
-                                                     : Scratch::kRounded;
+  if (form != InputForm::kAsIs || num_rows_ > 1) {
+    const Scratch use = form == InputForm::kIntegers   ? Scratch::kIntegers
+                        : form == InputForm::kBFloat16 ? Scratch::kBFloat16
+                        : form == InputForm::kRounded  ? Scratch::kRounded
+                                                       : Scratch::kAsIs;
     auto* converted = static_cast<uint8_t*>(ThreadScratch(use, num_rows_ * row_bytes));
     context_.pool->ParallelFor(
         num_rows_, GrainFor(num_rows_, cols_), [&](int64_t begin, int64_t end) {
@@ -98,7 +102,7 @@ ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t toke
   ProductTiling tiling;
   tiling.token_block =
       CeilDiv(std::max<int64_t>(tokens, 1), CeilDiv(std::max<int64_t>(tokens, 1), kTokenBlock));
-  const int64_t fitting = kPanelBytes / std::max<int64_t>(w.cols * 4, 1);
+  const int64_t fitting = kSumBytes / kCacheLine / tiling.token_block;
   const int64_t pieces = kPiecesPerThread * context.pool->num_threads();
   const int64_t sharing = w.rows * CeilDiv(tokens, tiling.token_block) / pieces;
   const int64_t rows = std::min({fitting, sharing, kMaxPanelRows});
@@ -107,7 +111,7 @@ ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t toke
   const int64_t panels = CeilDiv(w.rows, tiling.panel_rows);
   if (panels < pieces) {
     const int64_t blocks =
-        std::min(CeilDiv(pieces, std::max<int64_t>(panels, 1)), CeilDiv(tokens, kTokensToWiden));
+        std::min(CeilDiv(pieces, std::max<int64_t>(panels, 1)), CeilDiv(tokens, kMinTokenBlock));
     tiling.token_block =
         std::min(tiling.token_block, CeilDiv(tokens, std::max<int64_t>(blocks, 1)));
   }
@@ -132,14 +136,14 @@ void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, in
                .y_stride = y_stride};
   PointAt(w, begin, args);
   if (form == InputForm::kIntegers) return context.kernels->dot_packed(args);
-  if (form == InputForm::kPacked) return context.kernels->dot_bf16(args);
-  if (w.dtype != DType::kFloat32 && tokens >= kTokensToWiden) {
-    float* panel = ThreadFloats(Scratch::kPanel, args.rows * args.cols);
-    context.kernels->widen(args.w, w.dtype, args.rows * args.cols, panel);
-    args.w = panel;
-    args.w_dtype = DType::kFloat32;
+  const auto dot = form == InputForm::kBFloat16 ? context.kernels->dot_bf16 : context.kernels->dot;
+  for (int64_t t = 0; t < tokens; t += kTokenBlock) {
+    args.x = x + t;
+    args.tokens = std::min(kTokenBlock, tokens - t);
+    args.y = y + t * y_stride;
+    args.scratch = ThreadFloats(Scratch::kSlice, DotScratch(args.rows, args.tokens));
+    dot(args);
   }
-  context.kernels->dot(args);
 }
 
 void Multiply(const CpuContext& context, Precision precision, const Matrix& w, const float* x,

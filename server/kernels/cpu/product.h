@@ -21,15 +21,17 @@ struct CpuContext {
 
 // The form of the activations a matrix is multiplied with.
 enum class InputForm : uint8_t {
-  kAsIs,     // float32
-  kRounded,  // float32 holding bfloat16 values
-  kPacked,   // bfloat16
-  kIntegers  // 16 bits with scales and sums (kernel_table.h)
+  kAsIs,      // float32
+  kRounded,   // float32 holding bfloat16 values
+  kBFloat16,  // bfloat16
+  kIntegers   // 16 bits with scales and sums (kernel_table.h)
 };
 
 InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision);
 
-// Bytes of a row.
+// Bytes between rows: whole cache lines, one more than a row takes. Rows whose distance is a
+// multiple of 4 KiB, as those of most models are, would share a few places of the first-level
+// cache.
 int64_t RowBytes(InputForm form, int64_t cols);
 
 // Writes columns [first, first + n) of a row of `cols` activations in a form. x: [n]. Integers:
@@ -37,11 +39,11 @@ int64_t RowBytes(InputForm form, int64_t cols);
 void Convert(const CpuContext& context, InputForm form, const float* x, int64_t first, int64_t n,
              int64_t cols, void* row);
 
-// Rows of activations in every form that was asked for. Converted ones lie in the scratch of the
+// Rows of activations in every form that was asked for. Copies lie in the scratch of the
 // thread that makes them: one ProductInput at a time.
 class ProductInput {
  public:
-  // x: [num_rows, cols]; must outlive this when used as it is.
+  // x: [num_rows, cols]; must outlive this.
   ProductInput(const CpuContext& context, const float* x, int64_t num_rows, int64_t cols);
 
   // Makes the form available. Not thread-safe.

@@ -8,8 +8,18 @@
 namespace adamoe {
 
 // What it is for; each use has memory of its own.
-enum class Scratch : uint8_t { kRounded, kPacked, kIntegers, kHidden, kPanel, kGate, kUp, kAttend };
-constexpr int kNumScratchUses = 8;
+enum class Scratch : uint8_t {
+  kAsIs,
+  kRounded,
+  kBFloat16,
+  kIntegers,
+  kHidden,
+  kSlice,
+  kGate,
+  kUp,
+  kAttend,
+};
+constexpr int kNumScratchUses = 9;
 
 // At least `num_bytes`, aligned to a cache line, content undefined. Valid until the same thread
 // asks for the same use again. It grows to the largest request so far and is freed when the thread

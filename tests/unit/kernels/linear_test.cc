@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/kernels/cpu/kernel_table.h"
 #include "tests/fakes/reference_ops.h"
 #include "tests/unit/kernels/kernel_testing.h"
 
@@ -53,6 +54,13 @@ TEST_P(LinearTest, AgreesOnOddRowsAndColumns) {
         for (int32_t tokens : {1, 2, 5, 14}) Check(dtype, rows, cols, tokens);
       }
     }
+  }
+}
+
+// More columns than a slice has, and more tokens than are taken at a time.
+TEST_P(LinearTest, AgreesOnWideRowsWithManyTokens) {
+  for (DType dtype : kDTypes) {
+    for (int32_t tokens : {7, 13, 31, 130, 260}) Check(dtype, 37, 2 * kSliceCols + 76, tokens);
   }
 }
 
