@@ -14,10 +14,12 @@ void Average(double value, double* average) {
 
 }  // namespace
 
-int32_t PrefillPacer::chunk() const {
+int32_t PrefillPacer::Chunk(int32_t num_prompts, int32_t num_streams) const {
   if (options_.fixed_chunk > 0) return options_.fixed_chunk;
   if (decode_step_ <= 0 || per_prefill_token_ <= 0) return options_.initial_chunk;
-  const double room = (options_.target_slowdown - 1) * decode_step_;
+  const double slowdown = std::clamp(1.0 + static_cast<double>(num_prompts) / num_streams,
+                                     options_.min_slowdown, options_.max_slowdown);
+  const double room = (slowdown - 1) * decode_step_;
   const double tokens = std::min<double>(room / per_prefill_token_, kMaxChunk);
   return std::max(options_.min_chunk, static_cast<int32_t>(tokens));
 }

@@ -117,12 +117,16 @@ void Scheduler::PlanDecodes(StepPlan* plan) const {
 }
 
 void Scheduler::PlanPrefills(absl::Time now, StepPlan* plan) {
-  int32_t budget = options_.max_batch_tokens - plan->num_decode_tokens;
-  if (plan->num_decode_tokens > 0) budget = std::min(budget, pacer_.chunk());
-  bool admitting = true;
   std::vector<Sequence*> prefilling;
   std::copy_if(running_.begin(), running_.end(), std::back_inserter(prefilling),
                [](const Sequence* sequence) { return !sequence->decoding(); });
+  int32_t budget = options_.max_batch_tokens - plan->num_decode_tokens;
+  if (plan->num_decode_tokens > 0) {
+    const size_t num_prompts = prefilling.size() + waiting_by_age_.size();
+    budget =
+        std::min(budget, pacer_.Chunk(static_cast<int32_t>(num_prompts), plan->num_decode_tokens));
+  }
+  bool admitting = true;
   size_t next = 0;
   while (budget > 0) {
     Sequence* sequence = next < prefilling.size() ? prefilling[next] : nullptr;

@@ -21,20 +21,20 @@ TEST(PrefillPacerTest, AFixedChunkStaysAsItIs) {
   PrefillPacer pacer(options);
   pacer.OnStep(1, 0, absl::Milliseconds(1));
   pacer.OnStep(1, 37, absl::Seconds(1));
-  EXPECT_EQ(pacer.chunk(), 37);
+  EXPECT_EQ(pacer.Chunk(1, 4), 37);
 }
 
 TEST(PrefillPacerTest, BeginsWithTheInitialChunkUntilBothTimesAreKnown) {
   PrefillPacer pacer({});
-  EXPECT_EQ(pacer.chunk(), PrefillPacer::Options().initial_chunk);
+  EXPECT_EQ(pacer.Chunk(1, 4), PrefillPacer::Options().initial_chunk);
   pacer.OnStep(3, 0, absl::Seconds(1));
-  EXPECT_EQ(pacer.chunk(), PrefillPacer::Options().initial_chunk);
+  EXPECT_EQ(pacer.Chunk(1, 4), PrefillPacer::Options().initial_chunk);
   PrefillPacer other({});
   other.OnStep(0, 500, absl::Seconds(1));
-  EXPECT_EQ(other.chunk(), PrefillPacer::Options().initial_chunk);
+  EXPECT_EQ(other.Chunk(1, 4), PrefillPacer::Options().initial_chunk);
   other.OnStep(3, 0, absl::Milliseconds(40));
-  EXPECT_EQ(other.chunk(), 20);
-  EXPECT_EQ(pacer.chunk(), PrefillPacer::Options().initial_chunk);
+  EXPECT_EQ(other.Chunk(1, 4), 20);
+  EXPECT_EQ(pacer.Chunk(1, 4), PrefillPacer::Options().initial_chunk);
 }
 
 TEST(PrefillPacerTest, KeepsAStepNearTheTargetOnFastAndSlowDevices) {
@@ -45,28 +45,38 @@ TEST(PrefillPacerTest, KeepsAStepNearTheTargetOnFastAndSlowDevices) {
     PrefillPacer pacer({});
     for (int step = 0; step < 50; ++step) {
       pacer.OnStep(4, 0, device.Run(0));
-      pacer.OnStep(4, pacer.chunk(), device.Run(pacer.chunk()));
+      pacer.OnStep(4, pacer.Chunk(1, 4), device.Run(pacer.Chunk(1, 4)));
     }
-    const double slowdown = absl::FDivDuration(device.Run(pacer.chunk()), device.Run(0));
+    const double slowdown = absl::FDivDuration(device.Run(pacer.Chunk(1, 4)), device.Run(0));
     EXPECT_GT(slowdown, 1.7);
     EXPECT_LT(slowdown, 2.2);
   }
+}
+
+TEST(PrefillPacerTest, PromptsThatOutnumberStreamsGetTheirShareOfTheTime) {
+  PrefillPacer pacer({});
+  pacer.OnStep(2, 0, absl::Milliseconds(10));
+  pacer.OnStep(2, 100, absl::Milliseconds(110));  // 1 ms a token
+  EXPECT_EQ(pacer.Chunk(1, 2), 10);
+  EXPECT_EQ(pacer.Chunk(2, 2), 10);
+  EXPECT_EQ(pacer.Chunk(6, 2), 30);
+  EXPECT_EQ(pacer.Chunk(1000, 2), 70);  // max_slowdown
 }
 
 TEST(PrefillPacerTest, AlwaysLetsAPromptGetOn) {
   PrefillPacer pacer({});
   pacer.OnStep(1, 0, absl::Microseconds(1));
   pacer.OnStep(1, 64, absl::Seconds(10));
-  EXPECT_EQ(pacer.chunk(), PrefillPacer::Options().min_chunk);
+  EXPECT_EQ(pacer.Chunk(1, 4), PrefillPacer::Options().min_chunk);
 }
 
 TEST(PrefillPacerTest, FreePromptTokensDoNotOverflow) {
   PrefillPacer pacer({});
   pacer.OnStep(1, 0, absl::Hours(1));
   for (int step = 0; step < 100; ++step) pacer.OnStep(1, 1 << 20, absl::Nanoseconds(1));
-  EXPECT_GT(pacer.chunk(), 1 << 10);
+  EXPECT_GT(pacer.Chunk(1, 4), 1 << 10);
   pacer.OnStep(1, 5, absl::ZeroDuration());
-  EXPECT_GT(pacer.chunk(), 1 << 10);
+  EXPECT_GT(pacer.Chunk(1, 4), 1 << 10);
 }
 
 }  // namespace
