@@ -125,7 +125,8 @@ class Executor::Impl {
   BlockPool pool_;
   Scheduler scheduler_;
   ActiveRequests active_;
-  std::mt19937_64 seeds_;  // for requests that bring none
+  std::optional<absl::Time> forward_end_;  // of the last step, unless the loop has waited since
+  std::mt19937_64 seeds_;                  // for requests that bring none
   StepBatch batch_;
   ForwardResult result_;
   StepReport report_;  // of the step in progress; preemptions of a failed step go with the next
@@ -138,7 +139,10 @@ class Executor::Impl {
 
 void Executor::Impl::Run() {
   while (true) {
-    if (active_.empty()) queue_->Await(clock_->Now() + kHeartbeat);
+    if (active_.empty()) {
+      forward_end_.reset();
+      queue_->Await(clock_->Now() + kHeartbeat);
+    }
     bool stopping;
     absl::Time stop_by;
     {
@@ -231,6 +235,8 @@ void Executor::Impl::NoteAdmissions(const StepPlan& plan, absl::Time now) {
 }
 
 absl::Status Executor::Impl::RunModel() {
+  if (forward_end_.has_value()) report_.overhead = clock_->Now() - *forward_end_;
+  forward_end_.reset();
   try {
     const absl::Status status = model_->Forward(batch_.forward, &result_);
     if (!status.ok()) {
@@ -239,6 +245,7 @@ absl::Status Executor::Impl::RunModel() {
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("the model failed: ", e.what()));
   }
+  forward_end_ = clock_->Now();
   return CheckResult(batch_.forward, result_, dimensions_);
 }
 

@@ -37,6 +37,14 @@ const Buckets& LatencyBuckets() {
   return buckets;
 }
 
+// Times from ten microseconds to a second.
+const Buckets& OverheadBuckets() {
+  static const Buckets buckets = {0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005,
+                                  0.001,   0.0025,   0.005,   0.01,   0.025,   0.05,
+                                  0.1,     0.25,     0.5,     1};
+  return buckets;
+}
+
 const Buckets& TokenBuckets() {
   static const Buckets buckets = {1,   2,   4,    8,    16,   32,   64,    128,
                                   256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
@@ -184,6 +192,10 @@ void ServerMetrics::RegisterTimes() {
   for (size_t i = 0; i < kPhases.size(); ++i) {
     step_duration_[i] = &step_duration.Add({{"phase", kPhases[i]}}, LatencyBuckets());
   }
+  step_overhead_ = &HistogramFamily(*registry_, "adamoe_step_overhead_seconds",
+                                    "Between two forward passes that follow each other: planning, "
+                                    "sampling, handing tokens over.")
+                        .Add({}, OverheadBuckets());
 }
 
 void ServerMetrics::KindCounters::Add(const SlotCounts& slots) const {
@@ -237,6 +249,7 @@ void ServerMetrics::OnStep(const StepReport& report) {
   preemptions_->Increment(report.num_preemptions);
   step_tokens_->Observe(report.num_tokens);
   step_duration_[static_cast<int>(report.phase)]->Observe(absl::ToDoubleSeconds(report.duration));
+  if (report.overhead.has_value()) step_overhead_->Observe(absl::ToDoubleSeconds(*report.overhead));
 }
 
 void ServerMetrics::OnLoad(const LoadReport& load) {

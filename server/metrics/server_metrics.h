@@ -123,6 +123,7 @@ class ServerMetrics final : public StepObserver {
   prometheus::Histogram* request_generated_tokens_;
   prometheus::Histogram* step_tokens_;
   std::array<prometheus::Histogram*, 3> step_duration_;  // by StepPhase
+  prometheus::Histogram* step_overhead_;
 
   mutable absl::Mutex mu_;
   LoadReport load_ ABSL_GUARDED_BY(mu_);

@@ -4,6 +4,7 @@
 #define ADAMOE_SERVER_REQUEST_STEP_OBSERVER_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -17,6 +18,9 @@ enum class StepPhase { kPrefill, kDecode, kMixed };
 struct StepReport {
   StepPhase phase = StepPhase::kDecode;
   absl::Duration duration;
+  // From the end of the last step's forward pass to the start of this one's: planning, sampling,
+  // handing tokens over. Nothing when there was nothing to do in between.
+  std::optional<absl::Duration> overhead = std::nullopt;
   uint32_t num_tokens = 0;         // positions run
   uint32_t num_prompt_tokens = 0;  // of which belong to prompts, run for the first time
   uint32_t num_cached_prompt_tokens =

@@ -269,6 +269,39 @@ TEST(ExecutorTest, MeasuresQueuePrefillAndDecodeTime) {
   EXPECT_THAT(record.next_tokens, ElementsAre(absl::Seconds(1), absl::Seconds(1)));
 }
 
+// A reader that takes a second over each token.
+class SlowSink : public RecordingSink {
+ public:
+  explicit SlowSink(FakeClock* clock) : clock_(clock) {}
+  Next OnToken(TokenInfo token) override {
+    clock_->Advance(absl::Seconds(1));
+    return RecordingSink::OnToken(std::move(token));
+  }
+
+ private:
+  FakeClock* const clock_;
+};
+
+TEST(ExecutorTest, ReportsTheTimeBetweenForwardPasses) {
+  FakeClock clock;
+  Serving serving(FakeModel::SmallDimensions(), Executor::Options(), &clock);
+  serving.model.set_before_step(
+      [&](int, const ForwardBatch&) { clock.Advance(absl::Seconds(10)); });
+  serving.executor->Start();
+  for (int i = 0; i < 2; ++i) {
+    const auto sink = std::make_shared<SlowSink>(&clock);
+    Request request = MakeRequest(MakePrompt(8, 1), 3);
+    request.sink = sink;
+    ASSERT_TRUE(serving.queue.Submit(std::make_unique<Request>(std::move(request))).ok());
+    ASSERT_TRUE(sink->AwaitFinish());
+  }
+  serving.Drain();
+  const auto steps = serving.observer.record().steps;
+  ASSERT_THAT(steps, SizeIs(6));
+  for (int i : {1, 2, 4, 5}) EXPECT_EQ(steps[i].overhead, absl::Seconds(1)) << i;
+  for (int i : {0, 3}) EXPECT_EQ(steps[i].overhead, std::nullopt) << i;
+}
+
 TEST(ExecutorTest, ReportsEveryStep) {
   Executor::Options options;
   options.max_batch_tokens = 4;

@@ -97,6 +97,7 @@ TEST(ServerMetricsTest, FamiliesAndTypesAreThePublicOnes) {
       {"adamoe_request_generated_tokens", "histogram"},
       {"adamoe_step_tokens", "histogram"},
       {"adamoe_step_duration_seconds", "histogram"},
+      {"adamoe_step_overhead_seconds", "histogram"},
   };
   EXPECT_EQ(Read(ServerMetrics(options, &clock)).types, expected);
   auto without_experts = expected;
@@ -160,20 +161,23 @@ TEST(ServerMetricsTest, StepsAddUp) {
   options.per_expert_metrics = true;
   ServerMetrics metrics(options, &clock);
   // Five prompt positions and one decoded one, of two layers and k = 3: 36 slots.
-  const StepReport report = {.phase = StepPhase::kMixed,
-                             .duration = absl::Milliseconds(20),
-                             .num_tokens = 6,
-                             .num_prompt_tokens = 5,
-                             .num_cached_prompt_tokens = 16,
-                             .num_generated_tokens = 2,
-                             .num_preemptions = 1,
-                             .prefill_slots = {14, 15, 1},
-                             .decode_slots = {4, 2, 0},
-                             .layer_slots = {{10, 8, 0}, {8, 9, 1}},
-                             .expert_tokens = {{5, 3, 2}, {1, 0, 7}}};
+  StepReport report = {.phase = StepPhase::kMixed,
+                       .duration = absl::Milliseconds(20),
+                       .num_tokens = 6,
+                       .num_prompt_tokens = 5,
+                       .num_cached_prompt_tokens = 16,
+                       .num_generated_tokens = 2,
+                       .num_preemptions = 1,
+                       .prefill_slots = {14, 15, 1},
+                       .decode_slots = {4, 2, 0},
+                       .layer_slots = {{10, 8, 0}, {8, 9, 1}},
+                       .expert_tokens = {{5, 3, 2}, {1, 0, 7}}};
   metrics.OnStep(report);
+  report.overhead = absl::Milliseconds(3);
   metrics.OnStep(report);
   const auto samples = Read(metrics).samples;
+  EXPECT_EQ(samples.at("adamoe_step_overhead_seconds_count"), 1);
+  EXPECT_NEAR(samples.at("adamoe_step_overhead_seconds_sum"), 0.003, 1e-9);
   EXPECT_EQ(samples.at("adamoe_prompt_tokens_total"), 2 * (5 + 16));
   EXPECT_EQ(samples.at("adamoe_cached_prompt_tokens_total"), 32);
   EXPECT_EQ(samples.at("adamoe_generated_tokens_total"), 4);
