@@ -56,41 +56,47 @@ struct Bf16Dot {
 };
 #endif
 
-// One tile: R rows from `w` on, T tokens. Meanwhile it asks for the weights `ahead` elements
-// further on, those of the next tile: the processor itself looks ahead along a row only, and rows
-// are short.
-template <class D, int R, int T>
-void Tile(const typename D::WElement* w, int64_t ahead, const DotArgs& args, const void* const* x,
-          float* y) {
-  using XElement = typename D::XElement;
-  F sum[T][R] = {};
-  const int64_t stride = args.w_stride;
+// Adds the products of a tile, R rows `stride` elements apart and T tokens, n columns of each, to
+// its sums. kAhead: meanwhile it asks for the weights `ahead` elements further on.
+template <class D, int R, int T, bool kAhead>
+ADAMOE_INLINE void AddProducts(const typename D::WElement* w, int64_t stride, int64_t ahead,
+                               const typename D::XElement* const* x, int64_t n, F (*sum)[R]) {
   int64_t k = 0;
-  for (; k + D::kStep <= args.cols; k += D::kStep) {
+  for (; k + D::kStep <= n; k += D::kStep) {
     decltype(D::ReadW(w)) wk[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      __builtin_prefetch(w + r * stride + k + ahead);
+      if constexpr (kAhead) __builtin_prefetch(w + r * stride + k + ahead);
       wk[r] = D::ReadW(w + r * stride + k);
     }
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
-      const auto xk = D::ReadX(static_cast<const XElement*>(x[t]) + k);
+      const auto xk = D::ReadX(x[t] + k);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sum[t][r] = D::Accumulate(wk[r], xk, sum[t][r]);
     }
   }
-  if (k < args.cols) {
-    const int64_t n = args.cols - k;
+  if (k == n) return;
 #pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) {
-      const auto xk = D::ReadXFirst(static_cast<const XElement*>(x[t]) + k, n);
+  for (int t = 0; t < T; ++t) {
+    const auto xk = D::ReadXFirst(x[t] + k, n - k);
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        sum[t][r] = D::Accumulate(D::ReadWFirst(w + r * stride + k, n), xk, sum[t][r]);
-      }
+    for (int r = 0; r < R; ++r) {
+      sum[t][r] = D::Accumulate(D::ReadWFirst(w + r * stride + k, n - k), xk, sum[t][r]);
     }
   }
+}
+
+// One tile: R rows from `w` on, T tokens. It asks for the next tile's weights, `ahead` elements
+// further on: the processor itself looks ahead along a row only, and rows are short.
+template <class D, int R, int T>
+void Tile(const typename D::WElement* w, int64_t ahead, const DotArgs& args,
+          const void* const* rows, float* y) {
+  const typename D::XElement* x[T];
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) x[t] = static_cast<const typename D::XElement*>(rows[t]);
+  F sum[T][R] = {};
+  AddProducts<D, R, T, true>(w, args.w_stride, ahead, x, args.cols, sum);
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
     float* row = y + t * args.y_stride;

@@ -46,22 +46,19 @@ struct Bf16Slice {
 };
 #endif
 
-// A slice in place: columns [first, first + n) of `rows` rows.
+// One slice: columns [first, first + n) of `rows` rows.
 template <class P>
 struct SliceRun {
   using WElement = typename P::WElement;
   using XElement = typename P::XElement;
 
-  const WElement* RowAt(int r) const {
-    return reinterpret_cast<const WElement*>(reinterpret_cast<const uint8_t*>(slice) +
-                                             r * kSliceStride);
-  }
+  static constexpr int64_t kStride = kSliceStride / static_cast<int64_t>(sizeof(WElement));
+
+  WElement* RowAt(int r) const { return slice + r * kStride; }
 
   // Rows [r, r + R) with tokens [t, t + T). kFirst: there are no partial sums yet.
   template <bool kFirst, int R, int T>
   void Tile(int r, int64_t t) const {
-    const WElement* w = RowAt(r);
-    constexpr int64_t kStride = kSliceStride / static_cast<int64_t>(sizeof(WElement));
     float* partial = SumAt(r, t);
     const XElement* x[T];
     F sum[T][R];
@@ -73,28 +70,7 @@ struct SliceRun {
         sum[i][j] = kFirst ? F{} : Load(partial + (i * kSlicedRows + j) * kLanes);
       }
     }
-    int64_t k = 0;
-    for (; k + P::kStep <= n; k += P::kStep) {
-      decltype(P::ReadW(w)) wk[R];
-#pragma GCC unroll 16
-      for (int j = 0; j < R; ++j) wk[j] = P::ReadW(w + j * kStride + k);
-#pragma GCC unroll 16
-      for (int i = 0; i < T; ++i) {
-        const auto xk = P::ReadX(x[i] + k);
-#pragma GCC unroll 16
-        for (int j = 0; j < R; ++j) sum[i][j] = P::Accumulate(wk[j], xk, sum[i][j]);
-      }
-    }
-    if (k < n) {
-#pragma GCC unroll 16
-      for (int i = 0; i < T; ++i) {
-        const auto xk = P::ReadXFirst(x[i] + k, n - k);
-#pragma GCC unroll 16
-        for (int j = 0; j < R; ++j) {
-          sum[i][j] = P::Accumulate(P::ReadWFirst(w + j * kStride + k, n - k), xk, sum[i][j]);
-        }
-      }
-    }
+    AddProducts<P, R, T, false>(RowAt(r), kStride, 0, x, n, sum);
 #pragma GCC unroll 16
     for (int i = 0; i < T; ++i) {
 #pragma GCC unroll 16
@@ -120,7 +96,7 @@ struct SliceRun {
   }
 
   const DotArgs& args;
-  const WElement* slice;
+  WElement* slice;
   int rows;
   int64_t first;
   int64_t n;
@@ -161,7 +137,7 @@ void DotSliced(const DotArgs& args) {
           static_cast<int>(args.rows - row < kSliceRows ? args.rows - row : kSliceRows);
       const SliceRun<Product> run{args, slice, rows, first, n, sums + row * args.tokens * kLanes};
       for (int r = 0; r < rows; ++r) {
-        S::Copy(w + (row + r) * args.w_stride + first, n, const_cast<SliceElement*>(run.RowAt(r)));
+        S::Copy(w + (row + r) * args.w_stride + first, n, run.RowAt(r));
       }
       ForEachTokenTile<kSlicedTokens>(args.tokens, run);
     }

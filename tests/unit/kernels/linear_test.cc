@@ -59,7 +59,7 @@ TEST_P(LinearTest, AgreesOnOddRowsAndColumns) {
 
 // More columns than a slice has, and more tokens than are taken at a time.
 TEST_P(LinearTest, AgreesOnWideRowsWithManyTokens) {
-  for (DType dtype : kDTypes) {
+  for (DType dtype : {DType::kBFloat16, DType::kFloat16, DType::kFloat32}) {
     for (int32_t tokens : {7, 13, 31, 130, 260}) Check(dtype, 37, 2 * kSliceCols + 76, tokens);
   }
 }
