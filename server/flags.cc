@@ -51,8 +51,8 @@ ABSL_FLAG(int32_t, max_batch_tokens, 512,
 ABSL_FLAG(
     int32_t, prefill_chunk_tokens, 0,
     "Prompt tokens per step while other requests generate, so that a long prompt does not stall "
-    "them. 0: measured, so that such a step takes about twice one that only generates, or more "
-    "where more prompts wait than requests generate.");
+    "them. 0: measured, so that such a step takes about twice one that only generates, and "
+    "longer by as much for each further prompt that waits, up to eight times.");
 ABSL_FLAG(int32_t, max_running_requests, 64, "Requests that run at the same time.");
 ABSL_FLAG(int32_t, max_queued_requests, 256,
           "Requests that may wait to run; more are refused with RESOURCE_EXHAUSTED.");

@@ -122,7 +122,8 @@ void Scheduler::PlanPrefills(absl::Time now, StepPlan* plan) {
                [](const Sequence* sequence) { return !sequence->decoding(); });
   int32_t budget = options_.max_batch_tokens - plan->num_decode_tokens;
   if (plan->num_decode_tokens > 0) {
-    const size_t num_prompts = prefilling.size() + waiting_by_age_.size();
+    const size_t num_free_seats = max_running_ - running_.size();
+    const size_t num_prompts = prefilling.size() + std::min(num_free_seats, waiting_by_age_.size());
     budget =
         std::min(budget, pacer_.Chunk(static_cast<int32_t>(num_prompts), plan->num_decode_tokens));
   }

@@ -53,14 +53,29 @@ TEST(PrefillPacerTest, KeepsAStepNearTheTargetOnFastAndSlowDevices) {
   }
 }
 
-TEST(PrefillPacerTest, PromptsThatOutnumberStreamsGetTheirShareOfTheTime) {
+TEST(PrefillPacerTest, EachPromptAddsTheTimeOfADecodeStep) {
   PrefillPacer pacer({});
   pacer.OnStep(2, 0, absl::Milliseconds(10));
   pacer.OnStep(2, 100, absl::Milliseconds(110));  // 1 ms a token
+  EXPECT_EQ(pacer.Chunk(0, 2), 10);
   EXPECT_EQ(pacer.Chunk(1, 2), 10);
-  EXPECT_EQ(pacer.Chunk(2, 2), 10);
-  EXPECT_EQ(pacer.Chunk(6, 2), 30);
+  EXPECT_EQ(pacer.Chunk(3, 2), 30);
   EXPECT_EQ(pacer.Chunk(1000, 2), 70);  // max_slowdown
+}
+
+// A step of one stream says little about a step of eight: taken for it, what the streams cost would
+// pass for the prompt's share.
+TEST(PrefillPacerTest, KnowsTheTimeOfAStepByItsNumberOfStreams) {
+  PrefillPacer pacer({});
+  pacer.OnStep(1, 0, absl::Milliseconds(10));
+  pacer.OnStep(8, 0, absl::Milliseconds(80));
+  pacer.OnStep(9, 100, absl::Milliseconds(180));  // 1 ms a token
+  EXPECT_EQ(pacer.Chunk(1, 1), 10);
+  EXPECT_EQ(pacer.Chunk(1, 8), 80);
+  EXPECT_EQ(pacer.Chunk(1, 15), 80);
+  EXPECT_EQ(pacer.Chunk(1, 6), 80);  // not known: nearest, more streams first
+  EXPECT_EQ(pacer.Chunk(1, 2), 10);
+  EXPECT_EQ(pacer.Chunk(1, 5000), 80);
 }
 
 TEST(PrefillPacerTest, AlwaysLetsAPromptGetOn) {
