@@ -3,13 +3,12 @@ import contextlib
 import http.client
 import json
 import random
-import socket
 import statistics
 import subprocess
 import threading
 import time
 
-from cpu import models, ours
+from cpu import machine, models, ours
 
 
 def run(options, model, tool, *flags):
@@ -35,9 +34,7 @@ def measure(options, model):
 @contextlib.contextmanager
 def server(options, model):
     """Yields the port of a llama-server that is ready; stops it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = machine.free_port()
     context = ours.CLIENTS * (ours.PROMPT_TOKENS + ours.OUTPUT_TOKENS)
     process = subprocess.Popen(
         [options.llama_bin / "llama-server", "-m", model, "-t", str(options.threads), "-c", str(2 * context), "-np", str(ours.CLIENTS),

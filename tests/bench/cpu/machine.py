@@ -2,11 +2,18 @@
 import os
 import pathlib
 import platform
+import socket
 import subprocess
 
 
 def processors():
     return len(os.sched_getaffinity(0))
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def name():

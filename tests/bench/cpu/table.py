@@ -80,5 +80,5 @@ def text(medians, processor, threads):
     if "overhead" in medians:
         over = medians["overhead"]
         lines.append(f"model of almost no cost, 32 streams: {over['tokens_per_second']:.0f} tokens/s, a step "
-                     f"{1e6 * over['step_seconds']:.0f} us")
+                     f"{1e6 * over['step_seconds']:.0f} us, {1e6 * over['overhead_seconds']:.0f} us of it between forward passes")
     return "\n".join(lines)
