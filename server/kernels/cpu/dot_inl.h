@@ -71,7 +71,8 @@ ADAMOE_INLINE void AddProducts(const typename D::WElement* w, int64_t stride, in
     }
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
-      const auto xk = D::ReadX(x[t] + k);
+      auto xk = D::ReadX(x[t] + k);
+      if constexpr (R > 1) KeepInRegister(xk);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sum[t][r] = D::Accumulate(wk[r], xk, sum[t][r]);
     }

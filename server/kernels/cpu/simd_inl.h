@@ -51,6 +51,19 @@ ADAMOE_INLINE void Store(F v, float* p) { StoreAs(v, p); }
 ADAMOE_INLINE F Splat(float x) { return F{} + x; }
 ADAMOE_INLINE F Max(F a, F b) { return a > b ? a : b; }
 
+// Holds a loaded vector in a register: the compiler may otherwise load it anew in every operation
+// that uses it, and loads are what the products have most of.
+template <class V>
+ADAMOE_INLINE void KeepInRegister(V& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__AVX2__)
+  asm("" : "+x"(v));
+#else
+  static_cast<void>(v);
+#endif
+}
+
 // The first n < kLanes elements, then zeros. Reads nothing past them.
 template <class V, class T>
 ADAMOE_INLINE V LoadFirst(const T* p, int64_t n) {
