@@ -136,10 +136,21 @@ struct DotTiles {
   const DotArgs& args;
 };
 
-// Reads every weight once for each tile of tokens.
+// With more tokens than a tile takes, a few rows at a time, which stay in the cache from tile to
+// tile.
 template <class D>
 void DotTiled(const DotArgs& args) {
-  ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{args});
+  constexpr int64_t kBlock = 8;
+  if (args.tokens <= kTileTokens) {
+    return ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{args});
+  }
+  DotArgs block = args;
+  for (int64_t r = 0; r < args.rows; r += kBlock) {
+    block.w = static_cast<const typename D::WElement*>(args.w) + r * args.w_stride;
+    block.rows = args.rows - r < kBlock ? args.rows - r : kBlock;
+    block.y = args.y + r;
+    ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{block});
+  }
 }
 
 }  // namespace

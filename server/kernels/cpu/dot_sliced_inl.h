@@ -145,8 +145,9 @@ void DotSliced(const DotArgs& args) {
   AddLanes(sums, args);
 }
 
-// Whether a product is cut into slices: few tokens fit a tile beside weights as they are.
-ADAMOE_INLINE bool IsSliced(const DotArgs& args) { return args.tokens > kTileTokens; }
+// With more tokens, reading slices beats reading rows as they lie: copies are paid for.
+constexpr int64_t kMostTiledTokens = 24;
+ADAMOE_INLINE bool IsSliced(const DotArgs& args) { return args.tokens > kMostTiledTokens; }
 
 template <class W>
 void DotWidened(const DotArgs& args) {
