@@ -33,6 +33,7 @@ constexpr Range kInt4Range{-8, 7};
 #else
 #define ADAMOE_WIDE
 #endif
+
 // What a group's scale depends on.
 struct Spread {
   float low;

@@ -1,23 +1,7 @@
-#include "server/kernels/cpu/attend_inl.h"
-#include "server/kernels/cpu/dot_sliced_inl.h"
-#include "server/kernels/cpu/elementwise_inl.h"
-#include "server/kernels/cpu/kernel_table.h"
-#include "server/kernels/cpu/packed_dot_inl.h"
+#include "server/kernels/cpu/kernels_inl.h"
 
 namespace adamoe {
 
-const KernelTable kAvx512Bf16Kernels = {
-    .dot = Dot,
-    .dot_bf16 = DotBf16,
-    .dot_packed = PackedDot,
-    .to_integers = ToIntegers,
-    .widen = Widen,
-    .narrow = Narrow,
-    .round = Round,
-    .silu_mul = SiluMul,
-    .add_scaled = AddScaled,
-    .rms_norm = RmsNorm,
-    .attend = Attend,
-};
+const KernelTable kAvx512Bf16Kernels = kKernels;
 
 }  // namespace adamoe

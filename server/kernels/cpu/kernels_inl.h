@@ -1,0 +1,36 @@
+// All kernels of the instruction set a file is compiled for. Included only by kernels_<isa>.cc (see
+// simd_inl.h).
+#ifndef ADAMOE_SERVER_KERNELS_CPU_KERNELS_INL_H_
+#define ADAMOE_SERVER_KERNELS_CPU_KERNELS_INL_H_
+
+#include "server/kernels/cpu/attend_inl.h"
+#include "server/kernels/cpu/dot_sliced_inl.h"
+#include "server/kernels/cpu/elementwise_inl.h"
+#include "server/kernels/cpu/kernel_table.h"
+#include "server/kernels/cpu/packed_dot_inl.h"
+
+namespace adamoe {
+namespace {
+
+constexpr KernelTable kKernels = {
+    .dot = Dot,
+#if defined(__AVX512BF16__)
+    .dot_bf16 = DotBf16,
+#else
+    .dot_bf16 = nullptr,
+#endif
+    .dot_packed = PackedDot,
+    .to_integers = ToIntegers,
+    .widen = Widen,
+    .narrow = Narrow,
+    .round = Round,
+    .silu_mul = SiluMul,
+    .add_scaled = AddScaled,
+    .rms_norm = RmsNorm,
+    .attend = Attend,
+};
+
+}  // namespace
+}  // namespace adamoe
+
+#endif  // ADAMOE_SERVER_KERNELS_CPU_KERNELS_INL_H_
