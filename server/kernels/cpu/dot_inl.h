@@ -56,17 +56,23 @@ struct Bf16Dot {
 };
 #endif
 
+// How far ahead of its reading a tile asks for each of its rows, in bytes: the processor itself looks
+// ahead within a page at most.
+constexpr int64_t kAheadBytes = 2048;
+
 // Adds the products of a tile, R rows `stride` elements apart and T tokens, n columns of each, to
-// its sums. kAhead: meanwhile it asks for the weights `ahead` elements further on.
+// its sums. kAhead: it asks for weights further on in memory meanwhile.
 template <class D, int R, int T, bool kAhead>
-ADAMOE_INLINE void AddProducts(const typename D::WElement* w, int64_t stride, int64_t ahead,
+ADAMOE_INLINE void AddProducts(const typename D::WElement* w, int64_t stride,
                                const typename D::XElement* const* x, int64_t n, F (*sum)[R]) {
+  constexpr int64_t kAheadElements =
+      kAheadBytes / static_cast<int64_t>(sizeof(typename D::WElement));
   int64_t k = 0;
   for (; k + D::kStep <= n; k += D::kStep) {
     decltype(D::ReadW(w)) wk[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      if constexpr (kAhead) __builtin_prefetch(w + r * stride + k + ahead);
+      if constexpr (kAhead) __builtin_prefetch(w + r * stride + k + kAheadElements);
       wk[r] = D::ReadW(w + r * stride + k);
     }
 #pragma GCC unroll 16
@@ -88,69 +94,67 @@ ADAMOE_INLINE void AddProducts(const typename D::WElement* w, int64_t stride, in
   }
 }
 
-// One tile: R rows from `w` on, T tokens. It asks for the next tile's weights, `ahead` elements
-// further on: the processor itself looks ahead along a row only, and rows are short.
+// Some rows of a product: `count` of them, `step` apart.
+struct RowGroup {
+  int64_t first;
+  int64_t step;
+  int count;
+};
+
+// One tile: R rows of the group from its j-th on, T tokens from token t on.
 template <class D, int R, int T>
-void Tile(const typename D::WElement* w, int64_t ahead, const DotArgs& args,
-          const void* const* rows, float* y) {
+void Tile(const DotArgs& args, const RowGroup& group, int j, int64_t t) {
   const typename D::XElement* x[T];
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) x[t] = static_cast<const typename D::XElement*>(rows[t]);
+  for (int i = 0; i < T; ++i) x[i] = static_cast<const typename D::XElement*>(args.x[t + i]);
+  const int64_t row = group.first + j * group.step;
+  const auto* w = static_cast<const typename D::WElement*>(args.w) + row * args.w_stride;
   F sum[T][R] = {};
-  AddProducts<D, R, T, true>(w, args.w_stride, ahead, x, args.cols, sum);
+  AddProducts<D, R, T, true>(w, group.step * args.w_stride, x, args.cols, sum);
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) {
-    float* row = y + t * args.y_stride;
+  for (int i = 0; i < T; ++i) {
+    float* y = args.y + (t + i) * args.y_stride + row;
     if constexpr (R % 4 == 0) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; r += 4) {
-        StoreAs(Sum4(sum[t][r], sum[t][r + 1], sum[t][r + 2], sum[t][r + 3]), row + r);
+        const Quad sums = Sum4(sum[i][r], sum[i][r + 1], sum[i][r + 2], sum[i][r + 3]);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q) y[(r + q) * group.step] = sums[q];
       }
     } else {
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) row[r] = Sum(sum[t][r]);
+      for (int r = 0; r < R; ++r) y[r * group.step] = Sum(sum[i][r]);
     }
   }
 }
 
-// All rows with T tokens from token t on.
-template <class D, int T>
-void TokenTile(const DotArgs& args, int64_t t) {
-  constexpr int kRows = RowsBeside(T);
-  const auto* w = static_cast<const typename D::WElement*>(args.w);
-  float* y = args.y + t * args.y_stride;
-  int64_t r = 0;
-  for (; r + kRows <= args.rows; r += kRows) {
-    const int64_t ahead = r + 2 * kRows <= args.rows ? kRows * args.w_stride : 0;
-    Tile<D, kRows, T>(w + r * args.w_stride, ahead, args, args.x + t, y + r);
-  }
-  for (; r < args.rows; ++r) Tile<D, 1, T>(w + r * args.w_stride, 0, args, args.x + t, y + r);
-}
-
+// The group's rows with every tile of tokens.
 template <class D>
-struct DotTiles {
+struct GroupTiles {
   template <int T>
   void Run(int64_t t) const {
-    TokenTile<D, T>(args, t);
+    constexpr int kRows = RowsBeside(T);
+    int j = 0;
+    for (; j + kRows <= group.count; j += kRows) Tile<D, kRows, T>(args, group, j, t);
+    for (; j < group.count; ++j) Tile<D, 1, T>(args, group, j, t);
   }
   const DotArgs& args;
+  const RowGroup group;
 };
 
-// With more tokens than a tile takes, a few rows at a time, which stay in the cache from tile to
-// tile.
+// A few rows at a time, which stay in the cache from tile to tile of tokens. They are taken from as
+// many places of the panel, each of which is then read through from its first byte to its last:
+// several long streams, which the processor's own look-ahead follows.
 template <class D>
 void DotTiled(const DotArgs& args) {
-  constexpr int64_t kBlock = 8;
-  if (args.tokens <= kTileTokens) {
-    return ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{args});
+  constexpr int kStreams = 8;
+  const int64_t step = args.rows / kStreams;
+  for (int64_t r = 0; r < step; ++r) {
+    ForEachTokenTile<kTileTokens>(args.tokens, GroupTiles<D>{args, {r, step, kStreams}});
   }
-  DotArgs block = args;
-  for (int64_t r = 0; r < args.rows; r += kBlock) {
-    block.w = static_cast<const typename D::WElement*>(args.w) + r * args.w_stride;
-    block.rows = args.rows - r < kBlock ? args.rows - r : kBlock;
-    block.y = args.y + r;
-    ForEachTokenTile<kTileTokens>(args.tokens, DotTiles<D>{block});
-  }
+  const int64_t done = step * kStreams;
+  const auto left = static_cast<int>(args.rows - done);
+  ForEachTokenTile<kTileTokens>(args.tokens, GroupTiles<D>{args, {done, 1, left}});
 }
 
 }  // namespace

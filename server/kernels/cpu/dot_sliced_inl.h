@@ -70,7 +70,7 @@ struct SliceRun {
         sum[i][j] = kFirst ? F{} : Load(partial + (i * kSlicedRows + j) * kLanes);
       }
     }
-    AddProducts<P, R, T, false>(RowAt(r), kStride, 0, x, n, sum);
+    AddProducts<P, R, T, false>(RowAt(r), kStride, x, n, sum);
 #pragma GCC unroll 16
     for (int i = 0; i < T; ++i) {
 #pragma GCC unroll 16
