@@ -74,7 +74,8 @@ constexpr absl::string_view kUsage =
     "  adamoe_server --model=DIR [--listen=127.0.0.1:50051] [flags]\n"
     "  adamoe_server --flagfile=FILE\n\n"
     "Prints one line with \"listening on HOST:PORT\" to stdout once it serves; logs go to stderr.\n"
-    "The environment variable ADAMOE_CPU_ISA (scalar, avx2, avx512, avx512vnni, avx512bf16) holds "
+    "The environment variable ADAMOE_CPU_ISA (scalar, avx2, avx512, avx512vnni, avx512bf16, amx) "
+    "holds "
     "the CPU\nkernels to an instruction set. Default: the best that the processor has.";
 
 bool IsOwnFlagFile(absl::string_view path) { return absl::EndsWith(path, "server/flags.cc"); }

@@ -99,6 +99,31 @@ ADAMOE_CHAINS(IntegersVnni, "avx512f,avx512vnni", __m512i, AddPairs(sum[c], a))
 ADAMOE_CHAINS(Bf16Avx512, "avx512f,avx512bf16", __m512,
               _mm512_dpbf16_ps(sum[c], reinterpret_cast<__m512bh>(a),
                                reinterpret_cast<__m512bh>(a)))
+
+// Four tiles of sums, each waiting for its last product.
+ADAMOE_TARGET("amx-tile,amx-bf16") void TilesAmx(int64_t rounds) {
+  struct alignas(64) Shapes {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  };
+  static_assert(kChains % 4 == 0);
+  const Shapes shapes;
+  _tile_loadconfig(&shapes);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  for (int64_t i = 0; i < rounds * (kChains / 4); ++i) {
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_dpbf16ps(1, 4, 5);
+    _tile_dpbf16ps(2, 4, 5);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  _tile_release();
+}
 #endif
 
 struct Chains {
@@ -110,6 +135,9 @@ Chains ChainsFor(Isa isa, Operands operands) {
   const bool integers = operands == Operands::kInt16;
 #if defined(__x86_64__)
   switch (isa) {
+    case Isa::kAmx:
+      if (operands == Operands::kBFloat16) return {TilesAmx, 16 * 16 * 32};
+      [[fallthrough]];
     case Isa::kAvx512Bf16:
       if (integers) return {IntegersVnni, 32};
       return operands == Operands::kBFloat16 ? Chains{Bf16Avx512, 32} : Chains{FloatsAvx512, 16};

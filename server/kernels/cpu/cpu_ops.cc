@@ -93,6 +93,7 @@ class CpuOps : public Ops {
 
 const KernelTable& KernelsFor(Isa isa) {
 #if defined(__x86_64__)
+  if (isa == Isa::kAmx) return kAmxKernels;
   if (isa == Isa::kAvx512Bf16) return kAvx512Bf16Kernels;
   if (isa == Isa::kAvx512Vnni) return kAvx512VnniKernels;
   if (isa == Isa::kAvx512) return kAvx512Kernels;

@@ -56,8 +56,8 @@ struct Bf16Dot {
 };
 #endif
 
-// How far ahead of its reading a tile asks for each of its rows, in bytes: the processor itself looks
-// ahead within a page at most.
+// How far ahead of its reading a tile asks for each of its rows, in bytes: the processor itself
+// looks ahead within a page at most.
 constexpr int64_t kAheadBytes = 2048;
 
 // Adds the products of a tile, R rows `stride` elements apart and T tokens, n columns of each, to

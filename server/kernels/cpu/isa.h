@@ -17,15 +17,17 @@ enum class Isa : uint8_t {
   kAvx2,        // AVX2, FMA and F16C
   kAvx512,      // AVX-512 F, BW, DQ and VL
   kAvx512Vnni,  // and its integer dot product
-  kAvx512Bf16   // and its bfloat16 dot product
+  kAvx512Bf16,  // and its bfloat16 dot product
+  kAmx          // and AMX tiles with products of bfloat16
 };
-constexpr Isa kAllIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni,
-                            Isa::kAvx512Bf16};
+constexpr Isa kAllIsas[] = {Isa::kScalar,     Isa::kAvx2,       Isa::kAvx512,
+                            Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx};
 
-// "scalar", "avx2", "avx512", "avx512vnni" or "avx512bf16".
+// "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16" or "amx".
 const char* Name(Isa isa);
 
-// Whether this build has the kernels and this processor and operating system run them.
+// Whether this build has the kernels and this processor and operating system run them. Asks the
+// operating system for the use of tiles, which a process must before its first.
 bool IsaSupported(Isa isa);
 
 // The last supported one.

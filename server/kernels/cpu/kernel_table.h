@@ -2,7 +2,8 @@
 // memory of their own. Each table is compiled in its own file with its own target flags.
 //
 // Every result is one fixed chain of operations of its inputs: it does not depend on how many rows
-// or tokens share the call, nor on where a row stands in it.
+// or tokens share the call, nor on where a row stands in it. (dot_bf16 and dot_tiles are two
+// chains; product.h says which products go where.)
 #ifndef ADAMOE_SERVER_KERNELS_CPU_KERNEL_TABLE_H_
 #define ADAMOE_SERVER_KERNELS_CPU_KERNEL_TABLE_H_
 
@@ -70,11 +71,22 @@ constexpr int64_t AttendScratch(int64_t rows, int64_t head_dim) {
   return rows * (kKeyBlock + 3 + (head_dim + 15) / 16 * 16);
 }
 
+// Rows of activations that lie together as tiles (see to_tiles).
+constexpr int64_t kTileTokenGroup = 16;
+
 struct KernelTable {
   // x: rows of float32; any w_dtype, widened exactly.
   void (*dot)(const DotArgs& args);
   // x: rows of bfloat16; w_dtype bfloat16. Null where the processor has no such product.
   void (*dot_bf16)(const DotArgs& args);
+  // x: rows in tiles, the first of a group first; w_dtype bfloat16. Null where the processor has no
+  // tiles, and so is to_tiles.
+  void (*dot_tiles)(const DotArgs& args);
+  // Writes columns [first, first + n) of a row in tiles, rounded to bfloat16; `first` is even, and
+  // so is first + n unless it is cols. Rows lie in groups of kTileTokenGroup: pairs of columns,
+  // each pair of all rows of the group side by side. `row` is the row's first pair. Behind the last
+  // column stand zeros, to a multiple of 32. in: [n].
+  void (*to_tiles)(const float* in, int64_t first, int64_t n, int64_t cols, void* row);
   // x: rows of integers; w_dtype packed.
   void (*dot_packed)(const DotArgs& args);
   // Writes columns [first, first + n) of a row of integers, first a multiple of 64: with p = cols
@@ -102,6 +114,7 @@ extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
 extern const KernelTable kAvx512VnniKernels;
 extern const KernelTable kAvx512Bf16Kernels;
+extern const KernelTable kAmxKernels;
 
 // REQUIRES: IsaSupported(isa).
 const KernelTable& KernelsFor(Isa isa);

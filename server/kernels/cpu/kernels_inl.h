@@ -8,6 +8,9 @@
 #include "server/kernels/cpu/elementwise_inl.h"
 #include "server/kernels/cpu/kernel_table.h"
 #include "server/kernels/cpu/packed_dot_inl.h"
+#if defined(__AMX_BF16__)
+#include "server/kernels/cpu/tile_dot_inl.h"
+#endif
 
 namespace adamoe {
 namespace {
@@ -18,6 +21,13 @@ constexpr KernelTable kKernels = {
     .dot_bf16 = DotBf16,
 #else
     .dot_bf16 = nullptr,
+#endif
+#if defined(__AMX_BF16__)
+    .dot_tiles = DotTiles,
+    .to_tiles = ToTiles,
+#else
+    .dot_tiles = nullptr,
+    .to_tiles = nullptr,
 #endif
     .dot_packed = PackedDot,
     .to_integers = ToIntegers,

@@ -1,6 +1,8 @@
 #include "server/kernels/cpu/product.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "server/kernels/cpu/scratch.h"
 #include "server/kernels/packed.h"
@@ -12,18 +14,20 @@ constexpr int64_t kCacheLine = 64;
 // The share of a core's second-level cache that a panel's partial sums take, a cache line each.
 constexpr int64_t kSumBytes = 256 << 10;
 // Rows of a panel: multiples of the widest tile.
-constexpr int64_t RowStep(const Matrix& w) { return IsPacked(w.dtype) ? 2 * kPackedRows : 8; }
+constexpr int64_t RowStep(InputForm form) {
+  return form == InputForm::kIntegers ? 2 * kPackedRows : form == InputForm::kTiles ? 32 : 8;
+}
 constexpr int64_t kMaxPanelRows = 1024;
 // Tokens that share a panel's trip through the cache.
 constexpr int64_t kTokenBlock = 128;
 // Tokens below which a block is not cut further.
 constexpr int64_t kMinTokenBlock = 13;
+// With so few tokens reading weights is what takes time, and rows are read faster than tiles.
+constexpr int64_t kMostTokensByRow = 8;
 // Pieces per thread that even out threads of unequal speed.
 constexpr int64_t kPiecesPerThread = 4;
 // Multiply-adds below which another thread costs more than it brings.
 constexpr int64_t kMinMacs = 1 << 16;
-
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Points `args` at row `row` of w.
 void PointAt(const Matrix& w, int64_t row, DotArgs& args) {
@@ -40,20 +44,25 @@ void PointAt(const Matrix& w, int64_t row, DotArgs& args) {
 
 }  // namespace
 
-InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision) {
+InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision, int64_t tokens) {
   if (IsPacked(w_dtype)) return InputForm::kIntegers;
   if (precision == Precision::kFloat32) return InputForm::kAsIs;
-  const bool narrow = w_dtype == DType::kBFloat16 && context.kernels->dot_bf16 != nullptr;
-  return narrow ? InputForm::kBFloat16 : InputForm::kRounded;
+  if (w_dtype != DType::kBFloat16) return InputForm::kRounded;
+  if (context.kernels->dot_tiles != nullptr && tokens > kMostTokensByRow) return InputForm::kTiles;
+  return context.kernels->dot_bf16 != nullptr ? InputForm::kBFloat16 : InputForm::kRounded;
 }
 
-int64_t RowBytes(InputForm form, int64_t cols) {
+RowLayout::RowLayout(InputForm form, int64_t cols)
+    : group_(form == InputForm::kTiles ? kTileTokenGroup : 1) {
   const int64_t padded = PaddedCols(cols);
-  const int64_t used = form == InputForm::kBFloat16 ? 2 * cols
+  const int64_t used = form == InputForm::kTiles      ? 2 * padded * kTileTokenGroup
+                       : form == InputForm::kBFloat16 ? 2 * cols
                        : form != InputForm::kIntegers
                            ? 4 * cols
                            : 2 * padded + padded / 64 * 4 + padded / 32 * 4;
-  return CeilDiv(used, kCacheLine) * kCacheLine + kCacheLine;
+  // Whole cache lines, one more than is used: rows whose distance is a multiple of 4 KiB, as those
+  // of most models are, would share a few places of the first-level cache.
+  group_bytes_ = CeilDiv(used, kCacheLine) * kCacheLine + kCacheLine;
 }
 
 void Convert(const CpuContext& context, InputForm form, const float* x, int64_t first, int64_t n,
@@ -66,54 +75,62 @@ void Convert(const CpuContext& context, InputForm form, const float* x, int64_t 
       return context.kernels->round(x, n, static_cast<float*>(row) + first);
     case InputForm::kBFloat16:
       return context.kernels->narrow(x, n, static_cast<uint16_t*>(row) + first);
+    case InputForm::kTiles:
+      return context.kernels->to_tiles(x, first, n, cols, row);
     case InputForm::kIntegers:
       return context.kernels->to_integers(x, first, n, cols, row);
   }
 }
 
-ProductInput::ProductInput(const CpuContext& context, const float* x, int64_t num_rows,
-                           int64_t cols)
-    : context_(context), x_(x), num_rows_(num_rows), cols_(cols) {}
+ProductInput::ProductInput(const CpuContext& context, std::vector<const float*> x, int64_t cols)
+    : context_(context), x_(std::move(x)), cols_(cols) {}
 
 void ProductInput::Prepare(InputForm form) {
   std::vector<const void*>& rows = rows_[static_cast<int>(form)];
   if (!rows.empty()) return;
-  const uint8_t* base = reinterpret_cast<const uint8_t*>(x_);
-  const int64_t row_bytes = RowBytes(form, cols_);
-  if (form != InputForm::kAsIs || num_rows_ > 1) {
-    const Scratch use = form == InputForm::kIntegers   ? Scratch::kIntegers
-                        : form == InputForm::kBFloat16 ? Scratch::kBFloat16
-                        : form == InputForm::kRounded  ? Scratch::kRounded
-                                                       : Scratch::kAsIs;
-    auto* converted = static_cast<uint8_t*>(ThreadScratch(use, num_rows_ * row_bytes));
-    context_.pool->ParallelFor(
-        num_rows_, GrainFor(num_rows_, cols_), [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            Convert(context_, form, x_ + i * cols_, 0, cols_, cols_, converted + i * row_bytes);
-          }
-        });
-    base = converted;
-  }
-  rows.resize(num_rows_);
-  for (int64_t i = 0; i < num_rows_; ++i) rows[i] = base + i * row_bytes;
+  rows.assign(x_.begin(), x_.end());
+  const auto num_rows = static_cast<int64_t>(x_.size());
+  if (form == InputForm::kAsIs && num_rows == 1) return;
+  const Scratch use = form == InputForm::kIntegers   ? Scratch::kIntegers
+                      : form == InputForm::kTiles    ? Scratch::kTiles
+                      : form == InputForm::kBFloat16 ? Scratch::kBFloat16
+                      : form == InputForm::kRounded  ? Scratch::kRounded
+                                                     : Scratch::kAsIs;
+  const RowLayout layout(form, cols_);
+  auto* buffer = static_cast<uint8_t*>(ThreadScratch(use, layout.NumBytes(num_rows)));
+  const int64_t group = layout.group();
+  const int64_t num_groups = CeilDiv(num_rows, group);
+  context_.pool->ParallelFor(
+      num_groups, GrainFor(num_groups, group * cols_), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin * group; i < std::min(end * group, num_rows); ++i) {
+          uint8_t* row = layout.RowIn(buffer, i);
+          if (x_[i] != nullptr) Convert(context_, form, x_[i], 0, cols_, cols_, row);
+          rows[i] = row;
+        }
+      });
 }
 
-ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t tokens) {
+ProductTiling TilingFor(const CpuContext& context, InputForm form, const Matrix& w,
+                        int64_t tokens) {
+  const int64_t group = form == InputForm::kTiles ? kTileTokenGroup : 1;
+  const auto block_of = [&](int64_t blocks) {
+    return CeilDiv(CeilDiv(std::max<int64_t>(tokens, 1), blocks), group) * group;
+  };
   ProductTiling tiling;
-  tiling.token_block =
-      CeilDiv(std::max<int64_t>(tokens, 1), CeilDiv(std::max<int64_t>(tokens, 1), kTokenBlock));
-  const int64_t fitting = kSumBytes / kCacheLine / tiling.token_block;
+  tiling.token_block = block_of(CeilDiv(std::max<int64_t>(tokens, 1), kTokenBlock));
   const int64_t pieces = kPiecesPerThread * context.pool->num_threads();
-  const int64_t sharing = w.rows * CeilDiv(tokens, tiling.token_block) / pieces;
-  const int64_t rows = std::min({fitting, sharing, kMaxPanelRows});
-  const int64_t step = RowStep(w);
+  int64_t rows = std::min(w.rows * CeilDiv(tokens, tiling.token_block) / pieces, kMaxPanelRows);
+  // Tiles keep their sums in registers.
+  if (form != InputForm::kTiles) {
+    rows = std::min(rows, kSumBytes / kCacheLine / tiling.token_block);
+  }
+  const int64_t step = RowStep(form);
   tiling.panel_rows = std::max(rows / step * step, step);
   const int64_t panels = CeilDiv(w.rows, tiling.panel_rows);
   if (panels < pieces) {
     const int64_t blocks =
         std::min(CeilDiv(pieces, std::max<int64_t>(panels, 1)), CeilDiv(tokens, kMinTokenBlock));
-    tiling.token_block =
-        std::min(tiling.token_block, CeilDiv(tokens, std::max<int64_t>(blocks, 1)));
+    tiling.token_block = std::min(tiling.token_block, block_of(std::max<int64_t>(blocks, 1)));
   }
   return tiling;
 }
@@ -136,7 +153,9 @@ void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, in
                .y_stride = y_stride};
   PointAt(w, begin, args);
   if (form == InputForm::kIntegers) return context.kernels->dot_packed(args);
-  const auto dot = form == InputForm::kBFloat16 ? context.kernels->dot_bf16 : context.kernels->dot;
+  const auto dot = form == InputForm::kTiles      ? context.kernels->dot_tiles
+                   : form == InputForm::kBFloat16 ? context.kernels->dot_bf16
+                                                  : context.kernels->dot;
   for (int64_t t = 0; t < tokens; t += kTokenBlock) {
     args.x = x + t;
     args.tokens = std::min(kTokenBlock, tokens - t);
@@ -149,10 +168,12 @@ void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, in
 void Multiply(const CpuContext& context, Precision precision, const Matrix& w, const float* x,
               int64_t tokens, float* y) {
   if (tokens <= 0 || w.rows <= 0) return;
-  const InputForm form = FormFor(context, w.dtype, precision);
-  ProductInput input(context, x, tokens, w.cols);
+  const InputForm form = FormFor(context, w.dtype, precision, tokens);
+  std::vector<const float*> rows(tokens);
+  for (int64_t t = 0; t < tokens; ++t) rows[t] = x + t * w.cols;
+  ProductInput input(context, std::move(rows), w.cols);
   input.Prepare(form);
-  const ProductTiling tiling = TilingFor(context, w, tokens);
+  const ProductTiling tiling = TilingFor(context, form, w, tokens);
   const int64_t num_blocks = CeilDiv(tokens, tiling.token_block);
   const int64_t num_pieces = num_blocks * CeilDiv(w.rows, tiling.panel_rows);
   const int64_t macs = tiling.panel_rows * tiling.token_block * w.cols;

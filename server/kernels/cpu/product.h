@@ -12,6 +12,8 @@
 
 namespace adamoe {
 
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // What a CpuOps hands to its parts. Immutable.
 struct CpuContext {
   ThreadPool* pool;
@@ -24,18 +26,35 @@ enum class InputForm : uint8_t {
   kAsIs,      // float32
   kRounded,   // float32 holding bfloat16 values
   kBFloat16,  // bfloat16
+  kTiles,     // bfloat16, the rows of a group side by side (kernel_table.h)
   kIntegers   // 16 bits with scales and sums (kernel_table.h)
 };
 
-InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision);
+// `tokens`: how many share the operation. Tiles pay from a few on.
+InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision, int64_t tokens);
 
-// Bytes between rows: whole cache lines, one more than a row takes. Rows whose distance is a
-// multiple of 4 KiB, as those of most models are, would share a few places of the first-level
-// cache.
-int64_t RowBytes(InputForm form, int64_t cols);
+// Where rows of `cols` activations lie in one buffer, which is aligned to a cache line.
+class RowLayout {
+ public:
+  RowLayout(InputForm form, int64_t cols);
+
+  // Rows of which a product takes all or none but those at the end: it starts with the first of
+  // such a group.
+  int64_t group() const { return group_; }
+  int64_t NumBytes(int64_t num_rows) const { return CeilDiv(num_rows, group_) * group_bytes_; }
+  uint8_t* RowIn(uint8_t* buffer, int64_t row) const {
+    return buffer + row / group_ * group_bytes_ + row % group_ * kBytesApart;
+  }
+
+ private:
+  static constexpr int64_t kBytesApart = 4;  // rows of a group
+
+  int64_t group_;
+  int64_t group_bytes_;
+};
 
 // Writes columns [first, first + n) of a row of `cols` activations in a form. x: [n]. Integers:
-// first is a multiple of 64, and so is first + n unless it is cols.
+// first is a multiple of 64, and so is first + n unless it is cols; tiles: they are even.
 void Convert(const CpuContext& context, InputForm form, const float* x, int64_t first, int64_t n,
              int64_t cols, void* row);
 
@@ -43,8 +62,8 @@ void Convert(const CpuContext& context, InputForm form, const float* x, int64_t 
 // thread that makes them: one ProductInput at a time.
 class ProductInput {
  public:
-  // x: [num_rows, cols]; must outlive this.
-  ProductInput(const CpuContext& context, const float* x, int64_t num_rows, int64_t cols);
+  // x: [num_rows] rows of [cols], null for one that is of no use; must outlive this.
+  ProductInput(const CpuContext& context, std::vector<const float*> x, int64_t cols);
 
   // Makes the form available. Not thread-safe.
   void Prepare(InputForm form);
@@ -54,10 +73,9 @@ class ProductInput {
 
  private:
   const CpuContext& context_;
-  const float* x_;
-  int64_t num_rows_;
-  int64_t cols_;
-  std::vector<const void*> rows_[4];  // by form; empty until prepared
+  const std::vector<const float*> x_;
+  const int64_t cols_;
+  std::vector<const void*> rows_[5];  // by form; empty until prepared
 };
 
 // How a product is cut into pieces of work: panels of rows that stay in a core's cache, times
@@ -67,7 +85,7 @@ struct ProductTiling {
   int64_t token_block;
 };
 
-ProductTiling TilingFor(const CpuContext& context, const Matrix& w, int64_t tokens);
+ProductTiling TilingFor(const CpuContext& context, InputForm form, const Matrix& w, int64_t tokens);
 
 // Pieces to hand to a thread at a time, so that each is worth handing over. `macs`: multiply-adds
 // of one piece.

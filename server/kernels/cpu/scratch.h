@@ -12,6 +12,7 @@ enum class Scratch : uint8_t {
   kAsIs,
   kRounded,
   kBFloat16,
+  kTiles,
   kIntegers,
   kHidden,
   kSlice,
@@ -19,7 +20,7 @@ enum class Scratch : uint8_t {
   kUp,
   kAttend,
 };
-constexpr int kNumScratchUses = 9;
+constexpr int kNumScratchUses = 10;
 
 // At least `num_bytes`, aligned to a cache line, content undefined. Valid until the same thread
 // asks for the same use again. It grows to the largest request so far and is freed when the thread

@@ -37,6 +37,7 @@ TEST(IsaTest, Bfloat16IsFastestOnlyWithItsOwnDotProduct) {
   EXPECT_EQ(FastestPrecision(Isa::kAvx2), Precision::kFloat32);
   EXPECT_EQ(FastestPrecision(Isa::kAvx512), Precision::kFloat32);
   EXPECT_EQ(FastestPrecision(Isa::kAvx512Bf16), Precision::kBFloat16);
+  EXPECT_EQ(FastestPrecision(Isa::kAmx), Precision::kBFloat16);
 }
 
 }  // namespace

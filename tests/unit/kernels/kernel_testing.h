@@ -80,6 +80,12 @@ struct Device {
 };
 std::vector<Device> SupportedDevices();
 
+// Whether results are the same bits whatever shares the call. With tiles of bfloat16, few tokens
+// are added up in another order than many.
+inline bool IgnoresBatch(const Device& device) {
+  return device.isa != Isa::kAmx || device.precision == Precision::kFloat32;
+}
+
 std::string Name(const Device& device);
 void PrintTo(const Device& device, std::ostream* os);
 
