@@ -36,11 +36,15 @@ bool AsksForHelp(const std::vector<std::string>& arguments) {
   });
 }
 
-void PrintHelp(absl::string_view usage, absl::string_view folder, std::ostream& out) {
+void PrintHelp(absl::string_view usage, const std::vector<std::string>& places, std::ostream& out) {
   out << usage << "\n\nFlags:\n";
   std::map<std::string, const absl::CommandLineFlag*> flags;
   for (const auto& [name, flag] : absl::GetAllFlags()) {
-    if (absl::StrContains(flag->Filename(), folder)) flags[std::string(name)] = flag;
+    const std::string file = flag->Filename();
+    const bool listed = std::any_of(places.begin(), places.end(), [&file](const auto& place) {
+      return absl::StrContains(file, place);
+    });
+    if (listed) flags[std::string(name)] = flag;
   }
   for (const auto& [name, flag] : flags) {
     // A flag whose default is to be unset says in its own words what happens then.

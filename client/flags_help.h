@@ -13,9 +13,9 @@ namespace adamoe {
 // Whether `arguments` (a program's argv) ask for --help, before any "--".
 bool AsksForHelp(const std::vector<std::string>& arguments);
 
-// Writes `usage`, then every flag defined in a file whose path contains `folder`, by name: what it
-// does and its default.
-void PrintHelp(absl::string_view usage, absl::string_view folder, std::ostream& out);
+// Writes `usage`, then every flag defined in a file whose path contains one of `places`, by name:
+// what it does and its default.
+void PrintHelp(absl::string_view usage, const std::vector<std::string>& places, std::ostream& out);
 
 }  // namespace adamoe
 

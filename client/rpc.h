@@ -16,6 +16,12 @@ namespace adamoe {
 // A plaintext channel without a limit on the size of answers. Connects at the first call.
 std::shared_ptr<grpc::Channel> Connect(const std::string& target);
 
+// The same over `credentials`. Every call carries "authorization: Bearer `token`", unless it is
+// empty: over plaintext too, which gRPC's own call credentials refuse.
+std::shared_ptr<grpc::Channel> Connect(const std::string& target,
+                                       const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                                       std::string token);
+
 // Ends the call `timeout` from now; absl::InfiniteDuration(): never.
 void SetTimeout(absl::Duration timeout, grpc::ClientContext* context);
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/base/status_macros.h"
+#include "server/security/loopback.h"
 
 ABSL_FLAG(std::string, model, "",
           "Folder of the model: config.json, safetensors and tokenizer.json. Required.");
@@ -24,12 +25,40 @@ ABSL_FLAG(std::string, adapter, "",
 ABSL_FLAG(int32_t, experts_per_token, 0,
           "k: router picks per token and layer, null experts included. 0: as config.json says.");
 ABSL_FLAG(std::string, listen, "127.0.0.1:50051",
-          "HOST:PORT of the gRPC service. Port 0: any free one. There is no encryption or "
-          "authentication: keep it on loopback or behind a proxy that has them.");
+          "HOST:PORT of the gRPC service. Port 0: any free one. An address that other machines can "
+          "reach needs --tls_cert_file and --tls_key_file, or --insecure.");
+ABSL_FLAG(
+    bool, insecure, false,
+    "Lets --listen be an address that other machines can reach without TLS: for networks that "
+    "are safe by other means.");
+ABSL_FLAG(
+    std::string, tls_cert_file, "",
+    "PEM file of the certificate that clients are greeted with, followed by those that signed "
+    "it. With --tls_key_file: the gRPC service speaks TLS only. This file, the key's and the "
+    "client CA's are read again within seconds when they change; where they cannot be used "
+    "together the last good ones stay, and the log says so.");
+ABSL_FLAG(std::string, tls_key_file, "",
+          "PEM file of the key of --tls_cert_file, without a passphrase.");
+ABSL_FLAG(std::string, tls_client_ca_file, "",
+          "PEM file of certificates: clients must show one that is signed by one of these (mutual "
+          "TLS). Empty: clients need none.");
+ABSL_FLAG(
+    std::string, auth_tokens_file, "",
+    "File of bearer tokens, 'NAME TOKEN' or 'TOKEN' a line, # for comments. Calls need one of "
+    "them as metadata 'authorization: Bearer TOKEN'; others get UNAUTHENTICATED, and count as "
+    "invalid in adamoe_requests_total. Only health is open. Read again within seconds when it "
+    "changes; where it cannot be used the last good tokens stay. Empty: no tokens are wanted.");
+ABSL_FLAG(int32_t, max_running_requests_per_token, 0,
+          "Generate and Score requests of one token that wait or run at a time; more are refused "
+          "with RESOURCE_EXHAUSTED. 0: no limit.");
 ABSL_FLAG(
     std::string, metrics_listen, "127.0.0.1:9464",
     "HOST:PORT (an IP address) where Prometheus scrapes /metrics. Port 0: any free one. Empty: "
-    "nowhere.");
+    "nowhere. Plain HTTP, without tokens, on any address.");
+ABSL_FLAG(
+    std::string, health_listen, "",
+    "HOST:PORT of a listener in plaintext that serves grpc.health.v1 and nothing else, for "
+    "probes that speak no TLS. Port 0: any free one. Empty: none; --listen serves it anyway.");
 ABSL_FLAG(std::string, http_listen, "",
           "HOST:PORT of an HTTP front end. This server has none: leave it empty.");
 ABSL_FLAG(std::string, device, "auto",
@@ -65,6 +94,15 @@ ABSL_FLAG(uint32_t, baseline_experts_per_token, 2,
 ABSL_FLAG(bool, per_expert_metrics, false,
           "Exports adamoe_expert_tokens_total: one time series per layer and expert.");
 ABSL_FLAG(std::string, log_level, "info", "What is logged to stderr: debug, info, warn or error.");
+ABSL_FLAG(std::string, log_format, "text",
+          "How it is logged: text, or json: one object a line. When whoever reads stderr does not "
+          "keep up, the oldest lines are dropped and counted in adamoe_log_lines_dropped_total.");
+ABSL_FLAG(
+    bool, log_requests, true,
+    "Logs one line for each Generate and Score when it ends, at level info (at error where the "
+    "server was at fault): who asked, how it ended, what it cost.");
+ABSL_FLAG(bool, log_prompts, false,
+          "These lines hold the start of the prompt too. Generated text is never logged.");
 
 namespace adamoe {
 namespace {
@@ -134,6 +172,7 @@ absl::Status CheckRanges(const ServerFlags& flags) {
       {"prefill_chunk_tokens", flags.prefill_chunk_tokens, 0, 1 << 20},
       {"max_running_requests", flags.max_running_requests, 1, 65536},
       {"max_queued_requests", flags.max_queued_requests, 1, 1 << 20},
+      {"max_running_requests_per_token", flags.max_requests_per_token, 0, 1 << 20},
       {"threads", flags.threads, 0, 1024},
       {"baseline_experts_per_token", flags.baseline_experts_per_token, 1, 255},
   };
@@ -184,6 +223,33 @@ absl::StatusOr<std::optional<DType>> ReadWeightDType(const std::string& name) {
   return std::nullopt;
 }
 
+absl::StatusOr<std::optional<TlsPaths>> ReadTlsPaths() {
+  TlsPaths paths = {absl::GetFlag(FLAGS_tls_cert_file), absl::GetFlag(FLAGS_tls_key_file),
+                    absl::GetFlag(FLAGS_tls_client_ca_file)};
+  const bool has_certificate = !paths.certificate_file.empty();
+  if (has_certificate != !paths.key_file.empty()) {
+    return FlagError(
+        has_certificate ? "tls_key_file" : "tls_cert_file",
+        absl::StrCat("is needed with --", has_certificate ? "tls_cert_file" : "tls_key_file"));
+  }
+  if (has_certificate) return paths;
+  if (paths.client_ca_file.empty()) return std::nullopt;
+  return FlagError("tls_client_ca_file", "needs --tls_cert_file and --tls_key_file");
+}
+
+// Plaintext stays on this machine, unless the operator says otherwise.
+absl::Status CheckReach(absl::string_view flag, const std::string& address, bool has_tls) {
+  if (has_tls || absl::GetFlag(FLAGS_insecure)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(address));
+  const auto is_loopback = IsLoopback(endpoint.host);
+  if (!is_loopback.ok()) return FlagError(flag, is_loopback.status().message());
+  if (*is_loopback) return absl::OkStatus();
+  return FlagError(flag, absl::StrCat("'", address,
+                                      "' can be reached from other machines, and would be "
+                                      "served without encryption: give --tls_cert_file and "
+                                      "--tls_key_file, or --insecure if that is meant"));
+}
+
 ServerFlags GetFlags() {
   return {.model_dir = absl::GetFlag(FLAGS_model),
           .adapter_dir = absl::GetFlag(FLAGS_adapter),
@@ -203,7 +269,14 @@ ServerFlags GetFlags() {
           .drain_timeout = absl::GetFlag(FLAGS_drain_timeout),
           .baseline_experts_per_token = absl::GetFlag(FLAGS_baseline_experts_per_token),
           .per_expert_metrics = absl::GetFlag(FLAGS_per_expert_metrics),
-          .log_level = absl::GetFlag(FLAGS_log_level)};
+          .health_listen = absl::GetFlag(FLAGS_health_listen),
+          .tls = std::nullopt,
+          .auth_tokens_file = absl::GetFlag(FLAGS_auth_tokens_file),
+          .max_requests_per_token = absl::GetFlag(FLAGS_max_running_requests_per_token),
+          .log_level = absl::GetFlag(FLAGS_log_level),
+          .log_format = RequestedLogFormat(),
+          .log_requests = absl::GetFlag(FLAGS_log_requests),
+          .log_prompts = absl::GetFlag(FLAGS_log_prompts)};
 }
 
 }  // namespace
@@ -256,6 +329,15 @@ absl::StatusOr<ServerFlags> ReadFlags(int argc, char** argv) {
   if (!flags.metrics_listen.empty()) {
     RETURN_IF_ERROR(CheckEndpoint("metrics_listen", flags.metrics_listen));
   }
+  if (!flags.health_listen.empty()) {
+    RETURN_IF_ERROR(CheckEndpoint("health_listen", flags.health_listen));
+  }
+  RETURN_IF_ERROR(CheckChoice("log_format", absl::GetFlag(FLAGS_log_format), {"text", "json"}));
+  ASSIGN_OR_RETURN(flags.tls, ReadTlsPaths());
+  RETURN_IF_ERROR(CheckReach("listen", flags.listen, flags.tls.has_value()));
+  if (flags.max_requests_per_token > 0 && flags.auth_tokens_file.empty()) {
+    return FlagError("max_running_requests_per_token", "needs --auth_tokens_file");
+  }
   if (!absl::GetFlag(FLAGS_http_listen).empty()) {
     return FlagError("http_listen", "this server has no HTTP front end; leave it empty");
   }
@@ -264,6 +346,10 @@ absl::StatusOr<ServerFlags> ReadFlags(int argc, char** argv) {
   ASSIGN_OR_RETURN(flags.activation_dtype, ReadPrecision(absl::GetFlag(FLAGS_activation_dtype)));
   ASSIGN_OR_RETURN(flags.weight_dtype, ReadWeightDType(absl::GetFlag(FLAGS_weight_dtype)));
   return flags;
+}
+
+LogFormat RequestedLogFormat() {
+  return absl::GetFlag(FLAGS_log_format) == "json" ? LogFormat::kJson : LogFormat::kText;
 }
 
 }  // namespace adamoe

@@ -12,6 +12,8 @@
 #include "absl/time/time.h"
 #include "server/base/dtype.h"
 #include "server/kernels/ops.h"
+#include "server/log/request_line.h"
+#include "server/security/tls_files.h"
 
 namespace adamoe {
 
@@ -24,7 +26,7 @@ struct Endpoint {
 // INVALID_ARGUMENT says what is wrong with `text`.
 absl::StatusOr<Endpoint> ParseEndpoint(absl::string_view text);
 
-// The flags, checked. 0 where the server is to choose.
+// The flags, checked: the listeners are such as may be served. 0 where the server is to choose.
 struct ServerFlags {
   std::string model_dir;
   std::string adapter_dir;
@@ -44,13 +46,23 @@ struct ServerFlags {
   absl::Duration drain_timeout;
   uint32_t baseline_experts_per_token = 0;
   bool per_expert_metrics = false;
+  std::string health_listen;           // empty: no health endpoint of its own
+  std::optional<TlsPaths> tls;         // none: plaintext
+  std::string auth_tokens_file;        // empty: no tokens are wanted
+  int32_t max_requests_per_token = 0;  // 0: no limit
   std::string log_level;
+  LogFormat log_format = LogFormat::kText;
+  bool log_requests = true;
+  bool log_prompts = false;
 };
 
 // Parses the command line. Ends the process after --help (status 0) and on a flag that does not
 // exist or does not parse (status 1). INVALID_ARGUMENT names the flag, its value and what is
 // allowed.
 absl::StatusOr<ServerFlags> ReadFlags(int argc, char** argv);
+
+// --log_format, for errors of ReadFlags; kText when it is not one.
+LogFormat RequestedLogFormat();
 
 }  // namespace adamoe
 

@@ -1,33 +1,37 @@
 // adamoe_server: flags, wiring and shutdown.
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <csignal>
 #include <cstdio>
+#include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/clock.h"
 #include "server/base/status_macros.h"
+#include "server/base/ticker.h"
 #include "server/executor/executor.h"
 #include "server/flags.h"
 #include "server/loaded_model.h"
+#include "server/log/log.h"
 #include "server/metrics/exposer.h"
 #include "server/metrics/server_metrics.h"
 #include "server/queue/request_queue.h"
+#include "server/reloads.h"
 #include "server/rpc/rpc_server.h"
 #include "server/shutdown_signal.h"
 
 namespace adamoe {
 namespace {
 
+// How often the operator's files are looked at.
+constexpr absl::Duration kReloadPeriod = absl::Seconds(1);
+
+// How long lines of the log have to reach whoever reads them.
+constexpr absl::Duration kLogTimeout = absl::Seconds(3);
+
 // How long calls have to hand over what the drained executor has left them.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(3);
-
-void SetUpLog(const std::string& level) {
-  spdlog::set_default_logger(spdlog::stderr_color_mt("adamoe_server"));
-  spdlog::set_level(spdlog::level::from_str(level));
-}
 
 ServerMetrics::Options MetricsOptions(const ServerFlags& flags, const LoadedModel& loaded) {
   const ServedModel& info = loaded.info;
@@ -69,10 +73,28 @@ absl::StatusOr<std::unique_ptr<Exposer>> ServeMetrics(const std::string& address
   return exposer;
 }
 
-// The one line of standard output that says where the service is.
-absl::Status Announce(const std::string& address, int port) {
-  ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(address));
-  std::printf("adamoe_server: listening on %s:%d\n", endpoint.host.c_str(), port);
+absl::StatusOr<std::unique_ptr<TlsFiles>> OpenTls(const ServerFlags& flags) {
+  if (!flags.tls.has_value()) return nullptr;
+  return TlsFiles::Open(*flags.tls);
+}
+
+absl::StatusOr<std::unique_ptr<Authenticator>> OpenTokens(const ServerFlags& flags) {
+  if (flags.auth_tokens_file.empty()) return nullptr;
+  auto tokens = Authenticator::Open(flags.auth_tokens_file, flags.max_requests_per_token);
+  if (tokens.ok()) return tokens;
+  return absl::Status(tokens.status().code(),
+                      absl::StrCat("--auth_tokens_file: ", tokens.status().message()));
+}
+
+// Says where health is, and, as the one line of standard output, where the service is.
+absl::Status Announce(const ServerFlags& flags, const RpcServer& rpc_server) {
+  if (!flags.health_listen.empty()) {
+    ASSIGN_OR_RETURN(const Endpoint health, ParseEndpoint(flags.health_listen));
+    spdlog::info("health at {}:{}", health.host, rpc_server.health_port());
+  }
+  FlushLog(kLogTimeout);
+  ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(flags.listen));
+  std::printf("adamoe_server: listening on %s:%d\n", endpoint.host.c_str(), rpc_server.port());
   std::fflush(stdout);
   return absl::OkStatus();
 }
@@ -84,6 +106,9 @@ void ShutDown(absl::Duration drain_timeout, RpcServer& rpc_server, Executor& exe
 }
 
 absl::Status Serve(const ServerFlags& flags) {
+  ASSIGN_OR_RETURN(const auto tls, OpenTls(flags));
+  ASSIGN_OR_RETURN(const auto tokens, OpenTokens(flags));
+  const RequestLog request_log({flags.log_format, flags.log_prompts});
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags));
   // Each may use the ones before it, and goes before them.
   const RealClock clock;
@@ -95,13 +120,22 @@ absl::Status Serve(const ServerFlags& flags) {
   ASSIGN_OR_RETURN(
       const auto rpc_server,
       RpcServer::Start({.address = flags.listen,
+                        .tls = tls.get(),
+                        .health_address = flags.health_listen,
                         .last_progress = [&executor] { return executor.last_progress(); }},
                        {.model = &loaded.info,
                         .tokenizer = loaded.tokenizer.get(),
                         .queue = &queue,
-                        .metrics = &metrics}));
+                        .metrics = &metrics,
+                        .authenticator = tokens.get(),
+                        .log = flags.log_requests ? &request_log : nullptr}));
+  Reloads reloads(tls.get(), tokens.get(), &metrics);
+  const Ticker housekeeping(kReloadPeriod, [&] {
+    reloads.Run();
+    metrics.SetDroppedLogLines(NumDroppedLogLines());
+  });
   RETURN_IF_ERROR(CatchShutdownSignals());
-  RETURN_IF_ERROR(Announce(flags.listen, rpc_server->port()));
+  RETURN_IF_ERROR(Announce(flags, *rpc_server));
   const int signal_number = AwaitShutdownSignal();
   spdlog::info("signal {}: draining for at most {}", signal_number,
                absl::FormatDuration(flags.drain_timeout));
@@ -112,9 +146,10 @@ absl::Status Serve(const ServerFlags& flags) {
 
 absl::Status Run(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
-  ASSIGN_OR_RETURN(const ServerFlags flags, ReadFlags(argc, argv));
-  SetUpLog(flags.log_level);
-  return Serve(flags);
+  const auto flags = ReadFlags(argc, argv);
+  StartLog(flags.ok() ? flags->log_level : "info", RequestedLogFormat());
+  RETURN_IF_ERROR(flags.status());
+  return Serve(*flags);
 }
 
 }  // namespace
@@ -122,7 +157,10 @@ absl::Status Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   const absl::Status status = adamoe::Run(argc, argv);
+  const bool as_json = adamoe::RequestedLogFormat() == adamoe::LogFormat::kJson;
+  if (!status.ok() && as_json) spdlog::error(std::string(status.message()));
+  adamoe::FlushLog(adamoe::kLogTimeout);
   if (status.ok()) return 0;
-  std::fprintf(stderr, "adamoe_server: %s\n", std::string(status.message()).c_str());
+  if (!as_json) std::fprintf(stderr, "adamoe_server: %s\n", std::string(status.message()).c_str());
   return 1;
 }

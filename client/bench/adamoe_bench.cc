@@ -13,10 +13,10 @@
 #include "client/bench/report.h"
 #include "client/bench/stall_probe.h"
 #include "client/bench/trace.h"
+#include "client/connection.h"
 #include "client/flags_help.h"
 #include "client/rpc.h"
 
-ABSL_FLAG(std::string, target, "127.0.0.1:50051", "HOST:PORT of the server");
 ABSL_FLAG(uint32_t, concurrency, 8, "Closed loop and --stall_probe: requests running at a time");
 ABSL_FLAG(
     uint32_t, requests, 100,
@@ -152,7 +152,9 @@ absl::Status Publish(const AnyReport& report) {
 
 absl::Status Run(const std::vector<char*>& arguments) {
   if (absl::Status status = CheckFlags(arguments); !status.ok()) return status;
-  const auto stub = v1::Inference::NewStub(Connect(absl::GetFlag(FLAGS_target)));
+  const auto channel = ConnectByFlags();
+  if (!channel.ok()) return channel.status();
+  const auto stub = v1::Inference::NewStub(*channel);
   grpc::ClientContext context;
   v1::GetModelInfoResponse info;
   if (grpc::Status status = stub->GetModelInfo(&context, {}, &info); !status.ok())
@@ -176,7 +178,7 @@ absl::Status Run(const std::vector<char*>& arguments) {
 
 int main(int argc, char** argv) {
   if (adamoe::AsksForHelp({argv, argv + argc})) {
-    adamoe::PrintHelp(adamoe::kUsage, "client/bench/", std::cout);
+    adamoe::PrintHelp(adamoe::kUsage, {"client/bench/", "client/connection"}, std::cout);
     return 0;
   }
   const absl::Status status = adamoe::Run(absl::ParseCommandLine(argc, argv));

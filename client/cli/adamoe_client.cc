@@ -11,10 +11,10 @@
 #include "client/cli/commands.h"
 #include "client/cli/expert_scale.h"
 #include "client/cli/stop_texts.h"
+#include "client/connection.h"
 #include "client/flags_help.h"
 #include "client/rpc.h"
 
-ABSL_FLAG(std::string, target, "127.0.0.1:50051", "HOST:PORT of the server");
 ABSL_FLAG(absl::Duration, timeout, absl::InfiniteDuration(),
           "How long a call may take, as in 500ms, 30s or 2m. Default: for ever");
 ABSL_FLAG(bool, json, false, "Prints one JSON object per message of the server, and nothing else");
@@ -52,7 +52,9 @@ absl::Status Run(const std::vector<std::string>& arguments) {
   output.show_experts = absl::GetFlag(FLAGS_show_experts);
   output.color = adamoe::UseColor(color, terminal, std::getenv("NO_COLOR"), std::getenv("TERM"));
   output.is_terminal = terminal;
-  const auto stub = adamoe::v1::Inference::NewStub(adamoe::Connect(absl::GetFlag(FLAGS_target)));
+  const auto channel = adamoe::ConnectByFlags();
+  if (!channel.ok()) return channel.status();
+  const auto stub = adamoe::v1::Inference::NewStub(*channel);
   return adamoe::RunCommand(arguments, {stub.get(), std::cin, std::cout, isatty(STDIN_FILENO) == 1,
                                         absl::GetFlag(FLAGS_timeout), output});
 }
@@ -62,7 +64,7 @@ absl::Status Run(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   const std::vector<std::string> all(argv, argv + argc);
   if (adamoe::AsksForHelp(all)) {
-    adamoe::PrintHelp(adamoe::kCommandsHelp, "client/cli/", std::cout);
+    adamoe::PrintHelp(adamoe::kCommandsHelp, {"client/cli/", "client/connection"}, std::cout);
     return 0;
   }
   const absl::Status status = Run(ParseArguments(all));

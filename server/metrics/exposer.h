@@ -25,9 +25,10 @@ class Exposer {
   int port() const { return port_; }
 
  private:
-  Exposer(std::unique_ptr<prometheus::Exposer> exposer, int port);
+  Exposer(std::unique_ptr<prometheus::Exposer> exposer, std::string host, int port);
 
   std::unique_ptr<prometheus::Exposer> exposer_;
+  const std::string host_;
   const int port_;
 };
 

@@ -60,7 +60,12 @@ Buckets ExpertBuckets(uint32_t experts_per_token) {
   return buckets;
 }
 
+constexpr std::array<const char*, kNumRequestOutcomes> kOutcomes = {
+    "ok", "cancelled", "deadline", "rejected", "invalid", "error"};
+
 }  // namespace
+
+const char* NameOf(RequestOutcome outcome) { return kOutcomes[static_cast<int>(outcome)]; }
 
 ServerMetrics::ServerMetrics(const Options& options, const Clock* clock)
     : flops_(options.flops), registry_(std::make_shared<Registry>()), window_(clock) {
@@ -100,9 +105,9 @@ void ServerMetrics::RegisterLoad() {
 void ServerMetrics::RegisterRequests() {
   auto& requests =
       CounterFamily(*registry_, "adamoe_requests_total",
-                    "Generate and Score requests that reached the service, by how they ended.");
-  constexpr std::array<const char*, kNumRequestOutcomes> kOutcomes = {
-      "ok", "cancelled", "deadline", "rejected", "invalid", "error"};
+                    "Generate and Score requests that reached the service, by how they ended. "
+                    "rejected: for want of room; invalid: the request's own fault, a missing or "
+                    "unknown token among them.");
   for (int i = 0; i < kNumRequestOutcomes; ++i) {
     requests_[i] = &requests.Add({{"outcome", kOutcomes[i]}});
   }
@@ -116,6 +121,8 @@ void ServerMetrics::RegisterRequests() {
   generated_tokens_ = counter("adamoe_generated_tokens_total", "Tokens generated.");
   preemptions_ = counter("adamoe_preemptions_total",
                          "Times a running request gave up its KV cache blocks to another.");
+  dropped_log_lines_ = counter("adamoe_log_lines_dropped_total",
+                               "Log lines dropped because nobody read standard error.");
   request_prompt_tokens_ = &HistogramFamily(*registry_, "adamoe_request_prompt_tokens",
                                             "Prompt tokens of a request that has ended.")
                                 .Add({}, TokenBuckets());
@@ -224,6 +231,24 @@ void ServerMetrics::ObserveRequest(absl::Duration duration, uint32_t num_prompt_
 }
 
 void ServerMetrics::SetWaiting(uint32_t num_waiting) { requests_waiting_->Set(num_waiting); }
+
+void ServerMetrics::SetDroppedLogLines(uint64_t count) {
+  dropped_log_lines_->Increment(static_cast<double>(count) - dropped_log_lines_->Value());
+}
+
+void ServerMetrics::SetCertificateExpiry(absl::Time expiry) {
+  AddGauge(*registry_, "adamoe_tls_certificate_expiry_timestamp_seconds",
+           "When the server's certificate expires, in seconds since 1970.")
+      .Set(absl::ToDoubleSeconds(expiry - absl::UnixEpoch()));
+}
+
+void ServerMetrics::SetReloadSuccessful(const std::string& what, bool successful) {
+  AddGauge(*registry_, "adamoe_last_reload_successful",
+           "1 where the files in use are those on disk; 0 where these cannot be used, and the last "
+           "good ones still are.",
+           {{"what", what}})
+      .Set(successful ? 1 : 0);
+}
 
 LoadReport ServerMetrics::load() const {
   absl::MutexLock lock(&mu_);

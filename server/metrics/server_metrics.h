@@ -31,10 +31,13 @@ class Registry;
 
 namespace adamoe {
 
-// How a Generate or Score ended. `rejected`: the queue was full or closed; `invalid`: the request
-// was at fault.
+// How a Generate or Score ended. `rejected`: the queue was full or closed, or its token had as many
+// requests as it may have; `invalid`: the request was at fault, or came without a valid token.
 enum class RequestOutcome { kOk, kCancelled, kDeadline, kRejected, kInvalid, kError };
 inline constexpr int kNumRequestOutcomes = 6;
+
+// As the label has it.
+const char* NameOf(RequestOutcome outcome);
 
 class ServerMetrics final : public StepObserver {
  public:
@@ -63,6 +66,14 @@ class ServerMetrics final : public StepObserver {
                       uint32_t num_generated_tokens);
   // Requests that wait right now; OnLoad says it too, but only once per step.
   void SetWaiting(uint32_t num_waiting);
+
+  // Lines the log has dropped since the start.
+  void SetDroppedLogLines(uint64_t count);
+  // When the certificate that clients are greeted with expires. Exported from the first call on.
+  void SetCertificateExpiry(absl::Time expiry);
+  // Whether the last attempt to read the files of `what` ("tls", "auth_tokens") again went well.
+  // Exported for each from its first call on.
+  void SetReloadSuccessful(const std::string& what, bool successful);
 
   // The last report, and the means over the last seconds.
   LoadReport load() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -124,6 +135,7 @@ class ServerMetrics final : public StepObserver {
   prometheus::Histogram* step_tokens_;
   std::array<prometheus::Histogram*, 3> step_duration_;  // by StepPhase
   prometheus::Histogram* step_overhead_;
+  prometheus::Counter* dropped_log_lines_;
 
   mutable absl::Mutex mu_;
   LoadReport load_ ABSL_GUARDED_BY(mu_);

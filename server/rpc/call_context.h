@@ -3,9 +3,11 @@
 #ifndef ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
 #define ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
 
+#include "server/log/log.h"
 #include "server/metrics/server_metrics.h"
 #include "server/queue/request_queue.h"
 #include "server/rpc/served_model.h"
+#include "server/security/authenticator.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace adamoe {
@@ -15,6 +17,8 @@ struct CallContext {
   const Tokenizer* tokenizer = nullptr;
   RequestQueue* queue = nullptr;
   ServerMetrics* metrics = nullptr;
+  const Authenticator* authenticator = nullptr;  // null: no tokens are wanted
+  const RequestLog* log = nullptr;               // null: requests are not logged
 };
 
 }  // namespace adamoe

@@ -1,12 +1,9 @@
 #include "server/rpc/call_record.h"
 
-#include <spdlog/spdlog.h>
-
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
-#include "server/rpc/grpc_codec.h"
+#include "server/base/status_macros.h"
 #include "server/rpc/request_errors.h"
 
 namespace adamoe {
@@ -16,10 +13,45 @@ constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 
 }  // namespace
 
-CallRecord::CallRecord(const CallContext& context, const char* method, absl::Time deadline)
-    : context_(context), method_(method), arrival_(absl::Now()), deadline_(deadline) {}
+RequestOutcome OutcomeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return RequestOutcome::kOk;
+    case absl::StatusCode::kCancelled:
+      return RequestOutcome::kCancelled;
+    case absl::StatusCode::kDeadlineExceeded:
+      return RequestOutcome::kDeadline;
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kUnavailable:
+      return RequestOutcome::kRejected;
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kUnauthenticated:
+      return RequestOutcome::kInvalid;
+    default:
+      return RequestOutcome::kError;
+  }
+}
+
+CallRecord::CallRecord(const CallContext& context, const char* rpc, absl::Time deadline,
+                       CallOrigin origin)
+    : context_(context),
+      rpc_(rpc),
+      arrival_(absl::Now()),
+      deadline_(deadline),
+      origin_(std::move(origin)) {}
+
+absl::Status CallRecord::Authenticate() {
+  if (context_.authenticator == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(caller_, context_.authenticator->Authenticate(origin_.authorization));
+  return absl::OkStatus();
+}
 
 absl::StatusOr<RequestTicket> CallRecord::Submit(std::unique_ptr<Request> request) {
+  if (caller_ != nullptr && place_ == nullptr) {
+    auto place = Caller::Enter(caller_);
+    if (!place.ok()) return WithRetryAfter(place.status(), kRetryAfter);
+    place_ = *std::move(place);
+  }
   auto ticket = context_.queue->Submit(std::move(request));
   if (absl::IsResourceExhausted(ticket.status())) {
     return WithRetryAfter(ticket.status(), kRetryAfter);
@@ -39,15 +71,28 @@ absl::Status CallRecord::Refine(absl::Status status) const {
 
 void CallRecord::Ended(const absl::Status& status, const Usage& usage) {
   if (std::exchange(ended_, true)) return;
+  place_ = nullptr;
   context_.metrics->CountRequest(OutcomeOf(status));
   const absl::Duration duration = absl::Now() - arrival_;
   if (accepted_) {
     context_.metrics->ObserveRequest(duration, usage.prompt_tokens, usage.completion_tokens);
   }
-  spdlog::debug("{} {}: {} after {}, {} prompt tokens, {} generated", method_,
-                absl::CHexEscape(request_id_),
-                status.ok() ? "ok" : absl::CHexEscape(status.ToString()),
-                absl::FormatDuration(duration), usage.prompt_tokens, usage.completion_tokens);
+  if (context_.log != nullptr) Log(status, usage, duration);
+}
+
+void CallRecord::Log(const absl::Status& status, const Usage& usage,
+                     absl::Duration duration) const {
+  context_.log->Write({.request_id = request_id_,
+                       .rpc = rpc_,
+                       .outcome = NameOf(OutcomeOf(status)),
+                       .status = status,
+                       .usage = usage,
+                       .num_layers = context_.model->num_layers,
+                       .duration = duration,
+                       .peer = origin_.peer,
+                       .caller = caller_ == nullptr ? "" : caller_->name(),
+                       .trace = origin_.trace,
+                       .prompt = prompt_});
 }
 
 }  // namespace adamoe

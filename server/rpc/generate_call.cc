@@ -13,6 +13,7 @@
 #include "server/rpc/call_record.h"
 #include "server/rpc/generation_output.h"
 #include "server/rpc/grpc_codec.h"
+#include "server/rpc/logged_prompt.h"
 #include "server/rpc/validation.h"
 
 namespace adamoe {
@@ -22,8 +23,10 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public TokenSink,
                            public std::enable_shared_from_this<GenerateCall> {
  public:
-  GenerateCall(const CallContext& context, absl::Time deadline)
-      : context_(context), deadline_(deadline), record_(context, "Generate", deadline) {}
+  GenerateCall(const CallContext& context, absl::Time deadline, CallOrigin origin)
+      : context_(context),
+        deadline_(deadline),
+        record_(context, "Generate", deadline, std::move(origin)) {}
 
   void Start(const grpc::ByteBuffer& bytes) ABSL_LOCKS_EXCLUDED(mu_) {
     self_ = shared_from_this();
@@ -77,7 +80,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   absl::Status Submit(const grpc::ByteBuffer& bytes) ABSL_LOCKS_EXCLUDED(mu_) {
     v1::GenerateRequest proto;
-    RETURN_IF_ERROR(ParseRequest(bytes, &proto));
+    RETURN_IF_ERROR(Read(bytes, &proto));
     ASSIGN_OR_RETURN(CheckedGenerate checked,
                      CheckGenerate(proto, *context_.tokenizer, *context_.model));
     Request& request = *checked.request;
@@ -90,6 +93,17 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                                               request.sampling.min_tokens, context_.model->flops},
                     *context_.tokenizer);
     ASSIGN_OR_RETURN(ticket_, record_.Submit(std::move(checked.request)));
+    return absl::OkStatus();
+  }
+
+  // Lets in only who may call, and tells the record what the request says of itself.
+  absl::Status Read(const grpc::ByteBuffer& bytes, v1::GenerateRequest* proto)
+      ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    RETURN_IF_ERROR(record_.Authenticate());
+    RETURN_IF_ERROR(ParseRequest(bytes, proto));
+    record_.set_request_id(proto->request_id());
+    if (record_.wants_prompt()) record_.set_prompt(LoggedPrompt(*proto));
     return absl::OkStatus();
   }
 
@@ -165,7 +179,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 grpc::ServerWriteReactor<grpc::ByteBuffer>* StartGenerate(
     const CallContext& context, grpc::CallbackServerContext* server_context,
     const grpc::ByteBuffer& request) {
-  const auto call = std::make_shared<GenerateCall>(context, DeadlineOf(*server_context));
+  const auto call = std::make_shared<GenerateCall>(context, DeadlineOf(*server_context),
+                                                   OriginOf(*server_context));
   call->Start(request);
   return call.get();
 }

@@ -6,7 +6,9 @@
 #include <grpcpp/support/slice.h>
 
 #include <chrono>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
@@ -19,6 +21,21 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
   return absl::FromChrono(deadline);
+}
+
+CallOrigin OriginOf(const grpc::CallbackServerContext& context) {
+  const auto values = [&context](const char* key) {
+    std::vector<std::string> found;
+    const auto [begin, end] = context.client_metadata().equal_range(key);
+    for (auto entry = begin; entry != end; ++entry) {
+      found.emplace_back(entry->second.data(), entry->second.size());
+    }
+    return found;
+  };
+  CallOrigin origin{context.peer(), values("authorization"), std::nullopt};
+  const std::vector<std::string> traces = values("traceparent");
+  if (traces.size() == 1) origin.trace = ParseTraceparent(traces.front());
+  return origin;
 }
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
@@ -36,24 +53,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   details.set_code(code);
   details.set_message(message);
   return grpc::Status(code, message, details.SerializeAsString());
-}
-
-RequestOutcome OutcomeOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk:
-      return RequestOutcome::kOk;
-    case absl::StatusCode::kCancelled:
-      return RequestOutcome::kCancelled;
-    case absl::StatusCode::kDeadlineExceeded:
-      return RequestOutcome::kDeadline;
-    case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kUnavailable:
-      return RequestOutcome::kRejected;
-    case absl::StatusCode::kInvalidArgument:
-      return RequestOutcome::kInvalid;
-    default:
-      return RequestOutcome::kError;
-  }
 }
 
 absl::Status ParseRequest(const grpc::ByteBuffer& bytes, google::protobuf::Message* message) {

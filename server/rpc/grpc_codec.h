@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "server/metrics/server_metrics.h"
+#include "server/rpc/call_origin.h"
 
 namespace google::protobuf {
 class Message;
@@ -25,12 +25,12 @@ namespace adamoe {
 // When the client stops waiting; infinite when it did not say.
 absl::Time DeadlineOf(const grpc::CallbackServerContext& context);
 
+// The call's metadata. More than one traceparent is as good as none.
+CallOrigin OriginOf(const grpc::CallbackServerContext& context);
+
 // The same code and message; payloads become the details of a google.rpc.Status
 // (grpc-status-details-bin).
 grpc::Status ToGrpcStatus(const absl::Status& status);
-
-// How requests_total counts a request that ended with `status`.
-RequestOutcome OutcomeOf(const absl::Status& status);
 
 // Errors as ParseWire's.
 absl::Status ParseRequest(const grpc::ByteBuffer& bytes, google::protobuf::Message* message);

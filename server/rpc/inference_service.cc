@@ -67,12 +67,18 @@ class InferenceService final : public RawService {
                              ByteBuffer* response) const {
     Request request_proto;
     Response response_proto;
-    absl::Status status = ParseRequest(*request, &request_proto);
+    absl::Status status = Authenticate(*server_context);
+    if (status.ok()) status = ParseRequest(*request, &request_proto);
     if (status.ok()) status = (this->*method)(request_proto, &response_proto);
     if (status.ok()) *response = ToByteBuffer(response_proto);
     ServerUnaryReactor* reactor = server_context->DefaultReactor();
     reactor->Finish(ToGrpcStatus(status));
     return reactor;
+  }
+
+  absl::Status Authenticate(const CallbackServerContext& server_context) const {
+    if (context_.authenticator == nullptr) return absl::OkStatus();
+    return context_.authenticator->Authenticate(OriginOf(server_context).authorization).status();
   }
 
   absl::Status DoTokenize(const v1::TokenizeRequest& request,

@@ -2,11 +2,12 @@
 
 #include <adamoe/v1/inference.grpc.pb.h>
 #include <grpc/support/log.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -14,7 +15,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "server/base/status_macros.h"
 #include "server/rpc/inference_service.h"
+#include "server/rpc/reflection.h"
+#include "server/rpc/tls_credentials.h"
 #include "server/rpc/wire_parser.h"
 
 namespace adamoe {
@@ -39,12 +43,31 @@ void SetChannelArguments(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
 }
 
+// A server on `address`, with what `add` gives it.
+template <typename Add>
+absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(
+    const std::string& address, const std::shared_ptr<grpc::ServerCredentials>& credentials,
+    int* port, Add add) {
+  grpc::ServerBuilder builder;
+  SetChannelArguments(builder);
+  builder.AddListeningPort(address, credentials, port);
+  add(builder);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server != nullptr && *port != 0) return server;
+  return absl::UnavailableError(
+      absl::StrCat("cannot listen on ", address, ": no such address, or it is in use"));
+}
+
 }  // namespace
 
 class RpcServer::Core {
  public:
   Core(const Options& options, const CallContext& context)
-      : options_(options), service_(MakeInferenceService(context)) {}
+      : options_(options),
+        authenticator_(context.authenticator),
+        service_(MakeInferenceService(context)),
+        credentials_(options.tls == nullptr ? grpc::InsecureServerCredentials()
+                                            : TlsServerCredentials(options.tls)) {}
 
   ~Core() {
     Shutdown(absl::ZeroDuration());
@@ -56,16 +79,16 @@ class RpcServer::Core {
     gpr_set_log_function(&LogGrpc);
     QuietProtobufLog();
     grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    grpc::ServerBuilder builder;
-    builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
-    SetChannelArguments(builder);
-    builder.AddListeningPort(options_.address, grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(service_.get());
-    server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port_ == 0) {
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.address,
-                                                 ": no such address, or it is in use"));
+    ASSIGN_OR_RETURN(server_, Listen(options_.address, credentials_, &port_, [this](auto& builder) {
+                       builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+                       AddReflection(authenticator_, builder);
+                       builder.RegisterService(service_.get());
+                     }));
+    if (!options_.health_address.empty()) {
+      ASSIGN_OR_RETURN(
+          health_server_,
+          Listen(options_.health_address, grpc::InsecureServerCredentials(), &health_port_,
+                 [this](auto& builder) { builder.RegisterCallbackGenericService(&nothing_); }));
     }
     SetHealth(true);
     health_watch_ = std::thread([this] { WatchHealth(); });
@@ -73,6 +96,7 @@ class RpcServer::Core {
   }
 
   int port() const { return port_; }
+  int health_port() const { return health_port_; }
 
   void StopServing() ABSL_LOCKS_EXCLUDED(mu_) {
     absl::MutexLock lock(&mu_);
@@ -81,15 +105,19 @@ class RpcServer::Core {
   }
 
   void Shutdown(absl::Duration timeout) {
-    if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(absl::Now() + timeout));
+    const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
+    if (server_ != nullptr) server_->Shutdown(deadline);
+    if (health_server_ != nullptr) health_server_->Shutdown(std::chrono::system_clock::now());
   }
 
  private:
   void SetHealth(bool serving) {
-    if (server_ == nullptr) return;
-    auto* health = server_->GetHealthCheckService();
-    health->SetServingStatus("", serving);
-    health->SetServingStatus(v1::Inference::service_full_name(), serving);
+    for (grpc::Server* server : {server_.get(), health_server_.get()}) {
+      if (server == nullptr) continue;
+      auto* health = server->GetHealthCheckService();
+      health->SetServingStatus("", serving);
+      health->SetServingStatus(v1::Inference::service_full_name(), serving);
+    }
   }
 
   void WatchHealth() ABSL_LOCKS_EXCLUDED(mu_) {
@@ -106,9 +134,15 @@ class RpcServer::Core {
   }
 
   const Options options_;
+  const Authenticator* const authenticator_;
+  // What the servers use comes before them.
   const std::unique_ptr<grpc::Service> service_;
+  const std::shared_ptr<grpc::ServerCredentials> credentials_;
+  grpc::CallbackGenericService nothing_;  // UNIMPLEMENTED; gRPC wants some service in a server
   int port_ = 0;
+  int health_port_ = 0;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> health_server_;
   std::thread health_watch_;
 
   absl::Mutex mu_;
@@ -126,6 +160,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Options& optio
 RpcServer::RpcServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 RpcServer::~RpcServer() = default;
 int RpcServer::port() const { return core_->port(); }
+int RpcServer::health_port() const { return core_->health_port(); }
 void RpcServer::StopServing() { core_->StopServing(); }
 void RpcServer::Shutdown(absl::Duration timeout) { core_->Shutdown(timeout); }
 

@@ -1,5 +1,6 @@
 // The gRPC server: the inference service, health (grpc.health.v1, for "" and adamoe.v1.Inference)
-// and reflection on one address. Thread-safe.
+// and reflection on one address; health alone on another where that is asked for. Health is open to
+// everybody, the rest to those with a token where tokens are wanted. Thread-safe.
 #ifndef ADAMOE_SERVER_RPC_RPC_SERVER_H_
 #define ADAMOE_SERVER_RPC_RPC_SERVER_H_
 
@@ -10,13 +11,17 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/rpc/call_context.h"
+#include "server/security/tls_files.h"
 
 namespace adamoe {
 
 class RpcServer {
  public:
   struct Options {
-    std::string address;  // "HOST:PORT"; port 0: any free one
+    std::string address;            // "HOST:PORT"; port 0: any free one
+    const TlsFiles* tls = nullptr;  // null: plaintext. Must outlive the server
+    // Serves health only, in plaintext. Empty: no such listener.
+    std::string health_address = {};
     // When the executor last went round. Health turns NOT_SERVING when that is longer ago than
     // `max_stall`.
     std::function<absl::Time()> last_progress;
@@ -34,6 +39,7 @@ class RpcServer {
   RpcServer& operator=(const RpcServer&) = delete;
 
   int port() const;
+  int health_port() const;  // 0 where health has no listener of its own
 
   // Health is NOT_SERVING from now on; calls are still taken.
   void StopServing();

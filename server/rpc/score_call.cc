@@ -14,6 +14,7 @@
 #include "server/rpc/call_record.h"
 #include "server/rpc/generation_output.h"
 #include "server/rpc/grpc_codec.h"
+#include "server/rpc/logged_prompt.h"
 #include "server/rpc/validation.h"
 
 namespace adamoe {
@@ -25,11 +26,12 @@ constexpr size_t kMaxInFlight = 32;
 class ScoreCall final : public grpc::ServerUnaryReactor,
                         public std::enable_shared_from_this<ScoreCall> {
  public:
-  ScoreCall(const CallContext& context, absl::Time deadline, grpc::ByteBuffer* response)
+  ScoreCall(const CallContext& context, absl::Time deadline, CallOrigin origin,
+            grpc::ByteBuffer* response)
       : context_(context),
         deadline_(deadline),
         response_(response),
-        record_(context, "Score", deadline) {}
+        record_(context, "Score", deadline, std::move(origin)) {}
 
   void Start(const grpc::ByteBuffer& bytes) ABSL_LOCKS_EXCLUDED(mu_) {
     self_ = shared_from_this();
@@ -65,7 +67,13 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
 
   absl::Status Read(const grpc::ByteBuffer& bytes) ABSL_LOCKS_EXCLUDED(mu_) {
     v1::ScoreRequest proto;
-    RETURN_IF_ERROR(ParseRequest(bytes, &proto));
+    {
+      absl::MutexLock lock(&mu_);
+      RETURN_IF_ERROR(record_.Authenticate());
+      RETURN_IF_ERROR(ParseRequest(bytes, &proto));
+      record_.set_request_id(proto.request_id());
+      if (record_.wants_prompt()) record_.set_prompt(LoggedPrompt(proto));
+    }
     ASSIGN_OR_RETURN(CheckedScore checked, CheckScore(proto, *context_.tokenizer, *context_.model));
     absl::MutexLock lock(&mu_);
     record_.set_request_id(checked.id);
@@ -210,7 +218,8 @@ class ScoreCall final : public grpc::ServerUnaryReactor,
 grpc::ServerUnaryReactor* StartScore(const CallContext& context,
                                      grpc::CallbackServerContext* server_context,
                                      const grpc::ByteBuffer& request, grpc::ByteBuffer* response) {
-  const auto call = std::make_shared<ScoreCall>(context, DeadlineOf(*server_context), response);
+  const auto call = std::make_shared<ScoreCall>(context, DeadlineOf(*server_context),
+                                                OriginOf(*server_context), response);
   call->Start(request);
   return call.get();
 }

@@ -20,11 +20,14 @@ MAY_INCLUDE = {
     "server/weights": ["server/base"],
     "server/tokenizer": ["server/base"],
     "server/metrics": ["server/request", "server/base"],
+    "server/log": ["server/request", "server/base"],
+    "server/security": ["server/base"],
     "server/scheduler": ["server/kv_cache/block_pool", "server/request", "server/base"],
     "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
-    "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/request", "server/base", "proto"],
+    "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/log", "server/security", "server/request",
+                   "server/base", "proto"],
     "client": ["proto"],
     "train": ["server/weights", "server/tokenizer", "server/base"],
     "train/remote": ["train/scorer.h", "server/weights", "server/base", "client/rpc.h", "proto"],
@@ -34,6 +37,7 @@ FOREIGN = {
     r"(grpc|google/protobuf|google/rpc|adamoe/v1)": ("server/rpc", "server/main", "client", "train/remote", "tests"),
     r"(torch|ATen|c10)": ("train", "tests"),
     r"prometheus": ("server/metrics", "server/main", "tests"),
+    r"openssl": ("server/security", "tests"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 

@@ -24,7 +24,9 @@ def test_help_explains_every_flag():
     for flag in (
         "model", "adapter", "experts_per_token", "listen", "metrics_listen", "device", "activation_dtype",
         "kv_cache_tokens", "max_batch_tokens", "max_running_requests", "max_queued_requests", "drain_timeout",
-        "threads", "http_listen", "baseline_experts_per_token", "per_expert_metrics",
+        "threads", "http_listen", "baseline_experts_per_token", "per_expert_metrics", "insecure", "tls_cert_file",
+        "tls_key_file", "tls_client_ca_file", "auth_tokens_file", "max_running_requests_per_token", "health_listen",
+        "log_format", "log_requests", "log_prompts",
     ):
         assert f"--{flag}" in result.stdout
 

@@ -1,5 +1,6 @@
 """A real server process, and a client that knows of it only what reflection tells."""
 
+import collections
 import os
 import pathlib
 import re
@@ -97,8 +98,12 @@ class Server:
         self.errors.seek(0)
         return self.errors.read()
 
-    def client(self):
-        return Client(self.address)
+    def client(self, **options):
+        return Client(self.address, **options)
+
+    def log_address(self, what):
+        """HOST:PORT that the log says `what` is at."""
+        return re.search(rf"{what} at (\S+:\d+)", self.log()).group(1)
 
     def terminate(self):
         """Asks it to end, once: a second signal would mean at once."""
@@ -171,11 +176,49 @@ class Metrics:
         return sum(values)
 
 
+def run_server(*flags):
+    """A server that is not to start: what became of the process."""
+    flags = ["--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0", *map(str, flags)]
+    return subprocess.run([SERVER, *flags], capture_output=True, text=True, timeout=60)
+
+
+class _WithToken(
+    grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor
+):
+    """Adds a bearer token to every call, over plaintext too."""
+
+    def __init__(self, token):
+        self._entry = ("authorization", f"Bearer {token}")
+
+    def _intercept(self, proceed, details, request):
+        details = _CallDetails(
+            details.method, details.timeout, [*(details.metadata or ()), self._entry], details.credentials,
+            details.wait_for_ready, details.compression,
+        )
+        return proceed(details, request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_stream = _intercept
+
+
+_CallDetails = collections.namedtuple(
+    "_CallDetails", "method timeout metadata credentials wait_for_ready compression"
+)
+
+
+def connect(address, credentials=None, token=None):
+    """A channel, over TLS where there are credentials."""
+    if credentials is None:
+        channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    else:
+        channel = grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+    return channel if token is None else grpc.intercept_channel(channel, _WithToken(token))
+
+
 class Client:
     """Messages and methods built from the descriptors that server reflection serves."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+    def __init__(self, address, **options):
+        self.channel = connect(address, **options)
         pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel))
         self.service = pool.FindServiceByName(SERVICE)
 
@@ -188,11 +231,12 @@ class Client:
     def request(self, method, **fields):
         return message_factory.GetMessageClass(self.service.methods_by_name[method].input_type)(**fields)
 
-    def call(self, method, *, timeout=60.0, **fields):
+    def call(self, method, *, timeout=60.0, metadata=None, **fields):
         """A call's answer; a stream's iterator."""
-        return self.send(method, self.request(method, **fields).SerializeToString(), timeout=timeout)
+        data = self.request(method, **fields).SerializeToString()
+        return self.send(method, data, timeout=timeout, metadata=metadata)
 
-    def send(self, method, data, *, timeout=60.0):
+    def send(self, method, data, *, timeout=60.0, metadata=None):
         """The same for bytes, which need not be a message."""
         descriptor = self.service.methods_by_name[method]
         answer = message_factory.GetMessageClass(descriptor.output_type)
@@ -202,13 +246,13 @@ class Client:
             request_serializer=lambda raw: raw,
             response_deserializer=answer.FromString,
         )
-        return stub(data, timeout=timeout)
+        return stub(data, timeout=timeout, metadata=metadata)
 
-    def generate(self, *, timeout=60.0, **fields):
-        return Generation(self.call("Generate", timeout=timeout, **fields))
+    def generate(self, **options):
+        return Generation(self.call("Generate", **options))
 
-    def stream(self, *, timeout=60.0, **fields):
-        return self.call("Generate", timeout=timeout, **fields)
+    def stream(self, **options):
+        return self.call("Generate", **options)
 
 
 class Generation:

@@ -164,6 +164,15 @@ def test_a_full_queue_answers_at_once_when_to_retry(models):
         assert code_of(queued) == grpc.StatusCode.OK
 
 
+def test_an_idle_server_ends_at_once(models):
+    with harness.Server(models["small"]) as server:
+        server.metrics()
+        start = time.monotonic()
+        server.terminate()
+        assert server.wait() == 0
+        assert time.monotonic() - start < 1.5
+
+
 def test_sigterm_lets_streams_end(models):
     with harness.Server(models["long"], "--drain_timeout=30s") as server, server.client() as client:
         watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest(service=""))

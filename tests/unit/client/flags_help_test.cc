@@ -24,7 +24,7 @@ TEST(FlagsHelpTest, IsAskedForBeforeALoneDash) {
 
 TEST(FlagsHelpTest, ListsTheFlagsOfAFolderWithTheirDefaults) {
   std::ostringstream out;
-  PrintHelp("what it is", "client/cli/", out);
+  PrintHelp("what it is", {"client/cli/"}, out);
   EXPECT_THAT(out.str(), testing::StartsWith("what it is\n"));
   EXPECT_THAT(out.str(), HasSubstr("  --min_p=0\n      Keeps tokens"));
   EXPECT_THAT(out.str(), HasSubstr("  --seed\n"));

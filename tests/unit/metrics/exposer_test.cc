@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "server/metrics/server_metrics.h"
 #include "tests/fakes/fake_clock.h"
 
@@ -57,6 +58,21 @@ TEST(ExposerTest, SaysWhenTheAddressIsTaken) {
   const auto second = Exposer::Start(address, metrics.registry());
   ASSERT_TRUE(absl::IsUnavailable(second.status())) << second.status();
   EXPECT_THAT(std::string(second.status().message()), testing::HasSubstr(address));
+}
+
+TEST(ExposerTest, EndsWithoutDelay) {
+  FakeClock clock;
+  const ServerMetrics metrics({.num_layers = 1, .num_experts = 1}, &clock);
+  for (const char* address : {"127.0.0.1:0", "0.0.0.0:0"}) {
+    auto exposer = Exposer::Start(address, metrics.registry());
+    ASSERT_TRUE(exposer.ok()) << exposer.status();
+    const int port = (*exposer)->port();
+    absl::SleepFor(absl::Milliseconds(50));  // until its listening thread waits
+    const absl::Time start = absl::Now();
+    exposer->reset();
+    EXPECT_LT(absl::Now() - start, absl::Seconds(1));
+    EXPECT_EQ(Ask(port, "GET /metrics HTTP/1.0\r\n\r\n"), "");
+  }
 }
 
 }  // namespace

@@ -82,6 +82,7 @@ TEST(ServerMetricsTest, FamiliesAndTypesAreThePublicOnes) {
       {"adamoe_cached_prompt_tokens_total", "counter"},
       {"adamoe_generated_tokens_total", "counter"},
       {"adamoe_preemptions_total", "counter"},
+      {"adamoe_log_lines_dropped_total", "counter"},
       {"adamoe_expert_slots_total", "counter"},
       {"adamoe_layer_expert_slots_total", "counter"},
       {"adamoe_expert_tokens_total", "counter"},
@@ -247,6 +248,23 @@ TEST(ServerMetricsTest, TokensReachTheirHistograms) {
   EXPECT_EQ(samples.at("adamoe_experts_per_token_bucket{le=\"0.5\"}"), 1);
   EXPECT_EQ(samples.at("adamoe_experts_per_token_bucket{le=\"1.5\"}"), 2);
   EXPECT_DOUBLE_EQ(metrics.recent().experts_per_token, 1.0);
+}
+
+TEST(ServerMetricsTest, TellsOfTheOperatorsFiles) {
+  FakeClock clock;
+  ServerMetrics metrics(SmallOptions(), &clock);
+  metrics.SetDroppedLogLines(7);
+  metrics.SetDroppedLogLines(9);
+  metrics.SetCertificateExpiry(absl::FromUnixSeconds(1900000000));
+  metrics.SetCertificateExpiry(absl::FromUnixSeconds(2000000000));
+  metrics.SetReloadSuccessful("tls", false);
+  metrics.SetReloadSuccessful("auth_tokens", false);
+  metrics.SetReloadSuccessful("auth_tokens", true);
+  const auto samples = Read(metrics).samples;
+  EXPECT_EQ(samples.at("adamoe_log_lines_dropped_total"), 9);
+  EXPECT_EQ(samples.at("adamoe_tls_certificate_expiry_timestamp_seconds"), 2000000000);
+  EXPECT_EQ(samples.at("adamoe_last_reload_successful{what=\"tls\"}"), 0);
+  EXPECT_EQ(samples.at("adamoe_last_reload_successful{what=\"auth_tokens\"}"), 1);
 }
 
 }  // namespace

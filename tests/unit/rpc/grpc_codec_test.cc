@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "server/rpc/call_record.h"
 #include "server/rpc/request_errors.h"
 
 namespace adamoe {
@@ -65,6 +66,7 @@ TEST(GrpcCodecTest, OutcomesFollowTheCode) {
   EXPECT_EQ(OutcomeOf(absl::ResourceExhaustedError("")), RequestOutcome::kRejected);
   EXPECT_EQ(OutcomeOf(absl::UnavailableError("")), RequestOutcome::kRejected);
   EXPECT_EQ(OutcomeOf(absl::InvalidArgumentError("")), RequestOutcome::kInvalid);
+  EXPECT_EQ(OutcomeOf(absl::UnauthenticatedError("")), RequestOutcome::kInvalid);
   EXPECT_EQ(OutcomeOf(absl::InternalError("")), RequestOutcome::kError);
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/flags/reflection.h"
+#include "absl/strings/str_cat.h"
 #include "server/flags.h"
 #include "server/machine.h"
 
@@ -67,6 +68,34 @@ TEST(ReadFlagsTest, ValuesArrive) {
   EXPECT_EQ(flags->kv_cache_tokens, 4096);
 }
 
+TEST(ReadFlagsTest, PlaintextStaysOnThisMachineUnlessToldOtherwise) {
+  for (const char* listen : {"127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"}) {
+    EXPECT_TRUE(Read({"--model=m", absl::StrCat("--listen=", listen)}).ok()) << listen;
+  }
+  EXPECT_TRUE(Read({"--model=m", "--listen=0.0.0.0:1", "--insecure"}).ok());
+  // Nothing but health and metrics is there to be seen.
+  EXPECT_TRUE(Read({"--model=m", "--health_listen=0.0.0.0:1", "--metrics_listen=0.0.0.0:2"}).ok());
+  const auto tls =
+      Read({"--model=m", "--listen=0.0.0.0:1", "--tls_cert_file=c", "--tls_key_file=k"});
+  ASSERT_TRUE(tls.ok()) << tls.status();
+  ASSERT_TRUE(tls->tls.has_value());
+  EXPECT_EQ(tls->tls->certificate_file, "c");
+  EXPECT_EQ(tls->tls->key_file, "k");
+  EXPECT_EQ(tls->tls->client_ca_file, "");
+}
+
+TEST(ReadFlagsTest, TokensAndLogArrive) {
+  const auto flags =
+      Read({"--model=m", "--auth_tokens_file=f", "--max_running_requests_per_token=3",
+            "--log_format=json", "--nolog_requests", "--log_prompts"});
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  EXPECT_EQ(flags->auth_tokens_file, "f");
+  EXPECT_EQ(flags->max_requests_per_token, 3);
+  EXPECT_EQ(flags->log_format, LogFormat::kJson);
+  EXPECT_FALSE(flags->log_requests);
+  EXPECT_TRUE(flags->log_prompts);
+}
+
 TEST(ReadFlagsTest, ErrorsNameTheFlag) {
   const struct {
     std::vector<std::string> arguments;
@@ -81,6 +110,16 @@ TEST(ReadFlagsTest, ErrorsNameTheFlag) {
       {{"--model=m", "--device=cuda"}, "without the CUDA plugin"},
       {{"--model=m", "--activation_dtype=int8"}, "--activation_dtype: 'int8'"},
       {{"--model=m", "--log_level=loud"}, "--log_level: 'loud'"},
+      {{"--model=m", "--log_format=xml"}, "--log_format: 'xml' is not one of text, json"},
+      {{"--model=m", "--health_listen=nowhere"}, "--health_listen: 'nowhere'"},
+      {{"--model=m", "--listen=0.0.0.0:1"}, "--listen: '0.0.0.0:1' can be reached from other"},
+      {{"--model=m", "--listen=[::]:1"}, "--insecure if that is meant"},
+      {{"--model=m", "--tls_cert_file=c"}, "--tls_key_file: is needed with --tls_cert_file"},
+      {{"--model=m", "--tls_key_file=k"}, "--tls_cert_file: is needed with --tls_key_file"},
+      {{"--model=m", "--tls_client_ca_file=c"}, "--tls_client_ca_file: needs --tls_cert_file"},
+      {{"--model=m", "--max_running_requests_per_token=1"}, "needs --auth_tokens_file"},
+      {{"--model=m", "--max_running_requests_per_token=-1", "--auth_tokens_file=f"},
+       "-1 is not in"},
       {{"--model=m", "--max_batch_tokens=0"}, "--max_batch_tokens: 0 is not in [1, "},
       {{"--model=m", "--max_queued_requests=-1"}, "--max_queued_requests: -1"},
       {{"--model=m", "--threads=-1"}, "--threads: -1 is not in [0, "},
