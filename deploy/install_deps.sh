@@ -5,6 +5,8 @@
 #   deploy/install_deps.sh build      what compiling the server and the client needs, with the unit tests
 #   deploy/install_deps.sh train      LibTorch, for train/ and the tests that use it as their oracle
 #   deploy/install_deps.sh test       the Python environment of the integration tests
+#   deploy/install_deps.sh observe    Prometheus with promtool, and what makes the dashboards
+#   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels from PyPI at the versions pinned here.
 # Wheels are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
@@ -19,6 +21,7 @@ BUILD_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TEST_PACKAGES=(clang-format)
+OBSERVE_PACKAGES=(prometheus)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
@@ -39,6 +42,24 @@ install_debian() {  # name of the group, packages...
   say "Debian packages ($group): installing ${missing[*]}"
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# The same, for packages that bring a service: it is neither started now nor at the next boot.
+install_debian_without_services() {  # name of the group, packages...
+  local group=$1; shift
+  local policy=/usr/sbin/policy-rc.d
+  if [ "$(id -u)" != 0 ] || [ -e "$policy" ]; then install_debian "$group" "$@"; return; fi
+  printf '#!/bin/sh\nexit 101\n' > "$policy"
+  chmod +x "$policy"
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  local before; before=$(dpkg-query -W -f='${Package} ${Status}\n' "$@" 2>/dev/null || true)
+  install_debian "$group" "$@"
+  rm -f "$policy"
+  trap - EXIT
+  for package in "$@"; do
+    grep -q "^$package .*ok installed" <<< "$before" && continue  # it was there: whoever runs it may go on
+    if [ -d /run/systemd/system ]; then systemctl disable -q "$package"; fi
+  done
 }
 
 # Unpacks wheels into a folder of their own; the folder's stamp names what is in it.
@@ -62,7 +83,7 @@ python_environment() {  # folder of the environment, requirements file
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test)
+groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test observe)
 mkdir -p "$DEPS_DIR"
 for group in "${groups[@]}"; do
   case "$group" in
@@ -72,7 +93,10 @@ for group in "${groups[@]}"; do
            unpack_wheels libtorch "${TORCH_WHEELS[@]}" ;;
     test)  install_debian test "${TEST_PACKAGES[@]}"
            python_environment python "$here/../tests/requirements.txt" ;;
-    *) say "unknown group '$group' (build, train, test)" >&2; exit 2 ;;
+    observe) install_debian_without_services observe "${OBSERVE_PACKAGES[@]}"
+             python_environment observe "$here/grafana/requirements.txt" ;;
+    pictures) python_environment pictures "$here/grafana/pictures/requirements.txt" ;;
+    *) say "unknown group '$group' (build, train, test, observe, pictures)" >&2; exit 2 ;;
   esac
 done
 say "done"
