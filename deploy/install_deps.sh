@@ -21,7 +21,7 @@ BUILD_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TEST_PACKAGES=(clang-format)
-OBSERVE_PACKAGES=(prometheus)
+OBSERVE_PACKAGE=prometheus
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
@@ -31,11 +31,13 @@ PYTHON=/usr/bin/python3
 
 say() { printf '\033[1m[deps]\033[0m %s\n' "$*"; }
 
+is_installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
 install_debian() {  # name of the group, packages...
   local group=$1; shift
   local missing=()
   for package in "$@"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    is_installed "$package" || missing+=("$package")
   done
   if [ ${#missing[@]} -eq 0 ]; then say "Debian packages ($group): all there"; return; fi
   [ "$(id -u)" = 0 ] || { say "need root to install: ${missing[*]}" >&2; exit 1; }
@@ -44,22 +46,22 @@ install_debian() {  # name of the group, packages...
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
-# The same, for packages that bring a service: it is neither started now nor at the next boot.
-install_debian_without_services() {  # name of the group, packages...
-  local group=$1; shift
-  local policy=/usr/sbin/policy-rc.d
-  if [ "$(id -u)" != 0 ] || [ -e "$policy" ]; then install_debian "$group" "$@"; return; fi
-  printf '#!/bin/sh\nexit 101\n' > "$policy"
-  chmod +x "$policy"
-  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-  local before; before=$(dpkg-query -W -f='${Package} ${Status}\n' "$@" 2>/dev/null || true)
-  install_debian "$group" "$@"
-  rm -f "$policy"
-  trap - EXIT
-  for package in "$@"; do
-    grep -q "^$package .*ok installed" <<< "$before" && continue  # it was there: whoever runs it may go on
-    if [ -d /run/systemd/system ]; then systemctl disable -q "$package"; fi
-  done
+# The same for one package that brings a service, which is neither started now nor at the next boot. Where it was there
+# before, its service stays as it is.
+install_debian_without_service() {  # name of the group, package
+  local group=$1 package=$2 policy=/usr/sbin/policy-rc.d
+  if is_installed "$package" || [ "$(id -u)" != 0 ]; then install_debian "$group" "$package"; return; fi
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+    install_debian "$group" "$package"
+    rm "$policy"
+    trap - EXIT
+  else
+    install_debian "$group" "$package"
+  fi
+  if [ -d /run/systemd/system ]; then systemctl disable -q "$package"; fi
 }
 
 # Unpacks wheels into a folder of their own; the folder's stamp names what is in it.
@@ -93,7 +95,7 @@ for group in "${groups[@]}"; do
            unpack_wheels libtorch "${TORCH_WHEELS[@]}" ;;
     test)  install_debian test "${TEST_PACKAGES[@]}"
            python_environment python "$here/../tests/requirements.txt" ;;
-    observe) install_debian_without_services observe "${OBSERVE_PACKAGES[@]}"
+    observe) install_debian_without_service observe "$OBSERVE_PACKAGE"
              python_environment observe "$here/grafana/requirements.txt" ;;
     pictures) python_environment pictures "$here/grafana/pictures/requirements.txt" ;;
     *) say "unknown group '$group' (build, train, test, observe, pictures)" >&2; exit 2 ;;
