@@ -94,7 +94,7 @@ def at_a_glance():
             f"max({BUSIEST})",
             unit="suffix: ×",
             decimals=1,
-            thresholds=steps("green", 2, "orange", 3, "red"),
+            thresholds=steps("green", 3, "orange", 4, "red"),
         ),
     ]
 
@@ -225,7 +225,7 @@ def load():
             [query(BUSIEST, "layer {{layer}}")],
             unit="suffix: ×",
             width=12,
-            thresholds=steps("transparent", 3, "red"),
+            thresholds=steps("transparent", 4, "red"),
         ),
     ]
 

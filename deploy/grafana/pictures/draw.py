@@ -143,8 +143,8 @@ def draw_lines(axes, panel, data):
     for name, _, _, values in series:
         own_unit = own.get(name, {}).get("unit", unit)
         names.append(f"{name}  {units.text(float(numpy.nanmean(values)), own_unit)}")
-    columns = 2 if axes.bbox.width < 450 else 4
-    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=min(columns, len(names)), frameon=False,
+    columns = int(axes.bbox.width / (30 + 6.5 * max(map(len, names))))  # pixels of an entry, roughly
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=max(1, columns), frameon=False,
                 fontsize=8.5, handlelength=1, handletextpad=0.5, columnspacing=1.4, borderpad=0, labelspacing=0.35)  # fmt: skip
 
 
@@ -195,7 +195,7 @@ def draw_number(axes, panel, data):
     axes.plot(times, values, color=color, linewidth=1, alpha=0.6)
     axes.set_xlim(times[0], times[-1])
     axes.set_ylim(min(0, known.min()), max(known.max(), 1e-9) * 2.2)
-    axes.text(0.5, 0.66, units.text(float(known[-1]), defaults(panel)["unit"]), transform=axes.transAxes, fontsize=21,
+    axes.text(0.5, 0.66, units.text(float(known[-1]), defaults(panel)["unit"]), transform=axes.transAxes, fontsize=18,
               fontweight="bold", color=color, ha="center", va="center")  # fmt: skip
 
 

@@ -31,7 +31,7 @@ LOADS = [
     "--concurrency=8 --null_bias=1",
     "--concurrency=8 --null_bias=-1",
     "--concurrency=8 --max_experts_per_token=1",
-    "--concurrency=24 --prompt_tokens=400 --timeout=4s",
+    "--rate=10 --prompt_tokens=400 --timeout=4s",
     "--concurrency=4",
 ]
 PICTURES = {
