@@ -3,7 +3,6 @@
 from grafana_foundation_sdk.models import common
 from panels import (
     TARGET,
-    bars,
     build,
     heat,
     histogram_heat,
@@ -90,7 +89,8 @@ def at_a_glance():
         ),
         number(
             "Busiest expert",
-            "Positions it runs over those of its layer's mean expert, in the most uneven layer; 1 is even." + PER_EXPERT,
+            "Positions it runs over those of its layer's mean expert, in the most uneven layer; 1 is "
+            "even." + PER_EXPERT,
             f"max({BUSIEST})",
             unit="suffix: ×",
             decimals=1,
@@ -103,7 +103,8 @@ def experts_per_token():
     return [
         histogram_heat(
             "Experts of each token",
-            "How many generated tokens a second used that many true experts, in the mean over their layers. Each row ends at its number.",
+            "How many generated tokens a second used that many true experts, in the mean over their layers. Each row "
+            "ends at its number.",
             "adamoe_experts_per_token",
             y_unit="short",
             y_label="experts per layer",
@@ -144,7 +145,8 @@ def null_experts():
     return [
         heat(
             "Null picks by layer",
-            "Share of a layer's picks that are null experts. A change that no change of traffic explains is a reason to look.",
+            "Share of a layer's picks that are null experts. A change that no change of traffic explains is a reason "
+            "to look.",
             query(NULL_BY_LAYER, "{{layer}}"),
             unit="percentunit",
             y_unit="none",
@@ -179,7 +181,8 @@ def flops():
         ),
         lines(
             "FLOPs saved",
-            "1 - executed / baseline, for the experts and for the whole model. Below 0 the model does more than the plain one.",
+            "1 - executed / baseline, for the experts and for the whole model. Below 0 the model does more than the "
+            "plain one.",
             [
                 query(EXPERTS_SAVED, "experts"),
                 query(saved_in("prefill"), "experts, prefill"),
@@ -192,7 +195,8 @@ def flops():
         ),
         lines(
             "FLOPs by part",
-            "What the servers compute. attention: scores and weighted sums; projections: its q, k, v and o; lm_head: the output head.",
+            "What the servers compute. attention: scores and weighted sums; projections: its q, k, v and o; lm_head: "
+            "the output head.",
             [
                 query(EXECUTED, "experts"),
                 query(rate("adamoe_other_flops_total", "part"), "{{part}}"),
@@ -246,7 +250,8 @@ def effect():
         on_right_axis(together, "experts per token", unit="short", label="experts per layer"),
         scatter(
             "Latency against experts per token",
-            "A point for each moment shown. Null experts pay where it rises to the right; batch size and prompts scatter it.",
+            "A point for each moment shown. Null experts pay where it rises to the right; batch size and prompts "
+            "scatter it.",
             (PER_TOKEN, "experts per token"),
             (f"{rate(ITL + '_sum')} / {rate(ITL + '_count')}", "next token, mean"),
             x_unit="short",

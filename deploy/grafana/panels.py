@@ -1,7 +1,6 @@
 """What the dashboards are put together from: queries and panels with the settings that all share."""
 
 from grafana_foundation_sdk.builders import (
-    bargauge,
     common,
     dashboard,
     heatmap,
@@ -149,20 +148,6 @@ def heat(title, description, target, *, unit, y_unit, y_label, scheme="Spectral"
 def histogram_heat(title, description, histogram, *, y_unit, y_label, **settings):
     target = query(rate(f"{histogram}_bucket", "le"), "{{le}}", format=prometheus_model.PromQueryFormat.HEATMAP)
     return heat(title, description, target, unit="suffix: /s", y_unit=y_unit, y_label=y_label, **settings)
-
-
-def bars(title, description, target, *, unit, width=8, height=8):
-    """One bar per series, of the last values."""
-    panel = (
-        bargauge.Panel()
-        .orientation(common_model.VizOrientation.HORIZONTAL)
-        .display_mode(common_model.BarGaugeDisplayMode.BASIC)
-        .show_unfilled(True)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .min(0)
-        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.CONTINUOUS_BL_PU))
-    )
-    return _finish(panel, title, description, [target], width=width, height=height, unit=unit)
 
 
 def matrix(title, description, expr, *, rows, columns, unit, width=16, height=8):

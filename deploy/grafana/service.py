@@ -95,7 +95,8 @@ def traffic():
         ),
         lines(
             "Tokens",
-            "prompt: taken in, those from the prefix cache included; from the prefix cache: not run again; generated: handed out.",
+            "prompt: taken in, those from the prefix cache included; from the prefix cache: not run again; "
+            "generated: handed out.",
             [
                 query(rate("adamoe_prompt_tokens_total"), "prompt"),
                 query(rate("adamoe_cached_prompt_tokens_total"), "from the prefix cache"),
@@ -174,7 +175,8 @@ def latency():
         ),
         lines(
             "Time in the queue",
-            "From a request's submission to being scheduled. When this rises and steps take no longer, requests are too many.",
+            "From a request's submission to being scheduled. When this rises and steps take no longer, requests are "
+            "too many.",
             quantiles("adamoe_request_queue_time_seconds"),
             unit="s",
             width=8,
@@ -199,7 +201,8 @@ def saturation():
     return [
         lines(
             "Running and waiting requests",
-            "Of each server. Waiting requests with a batch that does not grow: --max_running_requests or the KV cache is the limit.",
+            "Of each server. Waiting requests with a batch that does not grow: --max_running_requests or the KV "
+            "cache is the limit.",
             [
                 query(f"adamoe_requests_running{{{TARGET}}}", "running, {{instance}}"),
                 query(f"adamoe_requests_waiting{{{TARGET}}}", "waiting, {{instance}}"),
@@ -209,7 +212,8 @@ def saturation():
         ),
         lines(
             "KV cache in use",
-            "Share of blocks that belong to running requests. Near 100 % requests wait for blocks, or take them from each other.",
+            "Share of blocks that belong to running requests. Near 100 % requests wait for blocks, or take them from "
+            "each other.",
             [query(f"adamoe_kv_cache_usage_ratio{{{TARGET}}}", "{{instance}}")],
             unit="percentunit",
             ceiling=1,
@@ -225,7 +229,8 @@ def saturation():
         ),
         lines(
             "Duration of a step, p90",
-            "A step runs one position of every request that generates, and pieces of prompts. prefill: only prompts; mixed: both.",
+            "A step runs one position of every request that generates, and pieces of prompts. prefill: only prompts; "
+            "mixed: both.",
             [query(quantile(0.9, "adamoe_step_duration_seconds", by=("phase",)), "{{phase}}")],
             unit="s",
             width=8,

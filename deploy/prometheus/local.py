@@ -21,6 +21,7 @@ import urllib.request
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 START_TIMEOUT = 60.0  # seconds
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that end it
 
 
 class PrometheusError(Exception):
@@ -131,13 +132,20 @@ class Prometheus(Api):
         self.stop()
 
 
+def end(*_):
+    """Once: a second signal must not break off the tidying up that the first one began."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(0)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Runs Prometheus beside one server until SIGINT or SIGTERM.")
     parser.add_argument("--target", required=True, help="HOST:PORT of the server's --metrics_listen")
     parser.add_argument("--scrape_interval", help="as 1s or 15s; default: as prometheus.yml says")
     flags = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+    for number in SIGNALS:
+        signal.signal(number, end)
     try:
         with Prometheus(flags.target, flags.scrape_interval) as prometheus:
             print(f"prometheus at http://{prometheus.address}", flush=True)

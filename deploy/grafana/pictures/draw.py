@@ -143,7 +143,7 @@ def draw_lines(axes, panel, data):
     for name, _, _, values in series:
         own_unit = own.get(name, {}).get("unit", unit)
         names.append(f"{name}  {units.text(float(numpy.nanmean(values)), own_unit)}")
-    columns = int(axes.bbox.width / (30 + 6.5 * max(map(len, names))))  # pixels of an entry, roughly
+    columns = int(axes.bbox.width / (30 + 6 * max(map(len, names))))  # pixels of an entry, roughly
     axes.legend(handles, names, loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=max(1, columns), frameon=False,
                 fontsize=8.5, handlelength=1, handletextpad=0.5, columnspacing=1.4, borderpad=0, labelspacing=0.35)  # fmt: skip
 
