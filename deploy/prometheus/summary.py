@@ -55,7 +55,7 @@ def lines(prometheus):
     recorded = Recorded(prometheus)
     model = prometheus.query("adamoe_model_info")[0][0]
     yield "model", f"{model['model_name']}, {model['num_experts']} experts and {model['num_null_experts']} null ones"
-    yield "tokens generated", f"{recorded['instance:adamoe_generated_tokens:rate5m']:.0f} a second"
+    yield "tokens generated", f"{300 * recorded['instance:adamoe_generated_tokens:rate5m']:.0f} in the last five minutes"
     per_token = recorded["instance:adamoe_experts_per_token:rate5m"]
     yield "experts per token", f"{per_token:.2f} per layer, of {model['experts_per_token']} picks"
     yield "null picks", percent(recorded["instance:adamoe_null_slots:ratio_rate5m"])
