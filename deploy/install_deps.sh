@@ -5,6 +5,8 @@
 #   deploy/install_deps.sh build      what compiling the server and the client needs, with the unit tests
 #   deploy/install_deps.sh train      LibTorch, for train/ and the tests that use it as their oracle
 #   deploy/install_deps.sh test       the Python environment of the integration tests
+#   deploy/install_deps.sh observe    Prometheus with promtool, and what makes the dashboards
+#   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels from PyPI at the versions pinned here.
 # Wheels are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
@@ -19,6 +21,7 @@ BUILD_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TEST_PACKAGES=(clang-format)
+OBSERVE_PACKAGE=prometheus
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
@@ -28,17 +31,37 @@ PYTHON=/usr/bin/python3
 
 say() { printf '\033[1m[deps]\033[0m %s\n' "$*"; }
 
+is_installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
 install_debian() {  # name of the group, packages...
   local group=$1; shift
   local missing=()
   for package in "$@"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    is_installed "$package" || missing+=("$package")
   done
   if [ ${#missing[@]} -eq 0 ]; then say "Debian packages ($group): all there"; return; fi
   [ "$(id -u)" = 0 ] || { say "need root to install: ${missing[*]}" >&2; exit 1; }
   say "Debian packages ($group): installing ${missing[*]}"
   apt-get update -q
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"
+}
+
+# The same for one package that brings a service, which is neither started now nor at the next boot. Where it was there
+# before, its service stays as it is.
+install_debian_without_service() {  # name of the group, package
+  local group=$1 package=$2 policy=/usr/sbin/policy-rc.d
+  if is_installed "$package" || [ "$(id -u)" != 0 ]; then install_debian "$group" "$package"; return; fi
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+    install_debian "$group" "$package"
+    rm "$policy"
+    trap - EXIT
+  else
+    install_debian "$group" "$package"
+  fi
+  if [ -d /run/systemd/system ]; then systemctl disable -q "$package"; fi
 }
 
 # Unpacks wheels into a folder of their own; the folder's stamp names what is in it.
@@ -62,7 +85,7 @@ python_environment() {  # folder of the environment, requirements file
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test)
+groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test observe)
 mkdir -p "$DEPS_DIR"
 for group in "${groups[@]}"; do
   case "$group" in
@@ -72,7 +95,10 @@ for group in "${groups[@]}"; do
            unpack_wheels libtorch "${TORCH_WHEELS[@]}" ;;
     test)  install_debian test "${TEST_PACKAGES[@]}"
            python_environment python "$here/../tests/requirements.txt" ;;
-    *) say "unknown group '$group' (build, train, test)" >&2; exit 2 ;;
+    observe) install_debian_without_service observe "$OBSERVE_PACKAGE"
+             python_environment observe "$here/grafana/requirements.txt" ;;
+    pictures) python_environment pictures "$here/grafana/pictures/requirements.txt" ;;
+    *) say "unknown group '$group' (build, train, test, observe, pictures)" >&2; exit 2 ;;
   esac
 done
 say "done"

@@ -52,6 +52,10 @@ ServerMetrics::Options MetricsOptions(const ServerFlags& flags, const LoadedMode
           .kv_block_size = dims.kv_block_size,
           .num_kv_blocks = dims.num_kv_blocks,
           .flops = info.flops,
+          .other_flops = {.projections = dims.projection_flops,
+                          .attention_per_key = dims.attention_flops_per_key,
+                          .router = dims.router_flops,
+                          .lm_head = dims.lm_head_flops},
           .per_expert_metrics = flags.per_expert_metrics};
 }
 

@@ -286,6 +286,11 @@ void Executor::Impl::CountPiece(const StepPiece& piece, const PlannedWork& work)
   request->usage.positions += static_cast<uint64_t>(piece.num_tokens);
   request->usage.slots += slots;
   (work.prefill ? report_.prefill_slots : report_.decode_slots) += slots;
+  OtherWork& other = work.prefill ? report_.prefill_work : report_.decode_work;
+  other.num_positions += static_cast<uint64_t>(work.count);
+  other.num_keys_attended +=
+      KeysAttended(work.begin, work.begin + work.count, dimensions_.sliding_window);
+  other.num_logit_rows += static_cast<uint64_t>(piece.row_end - piece.row_begin);
   report_.num_prompt_tokens += request->AdvancePrompt(work.begin + work.count);
 }
 

@@ -1,5 +1,7 @@
 #include "server/executor/step_batch.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
 
@@ -83,6 +85,14 @@ absl::Status CheckResult(const ForwardBatch& batch, const ForwardResult& result,
     if (slots != dimensions.experts_per_token) return MismatchAt(result, dimensions, i);
   }
   return absl::OkStatus();
+}
+
+uint64_t KeysAttended(int32_t begin, int32_t end, int32_t window) {
+  uint64_t keys = 0;
+  for (int32_t position = begin; position < end; ++position) {
+    keys += window > 0 ? std::min(position + 1, window) : position + 1;
+  }
+  return keys;
 }
 
 SlotCounts SumSlots(const ForwardResult& result, int32_t num_layers, int32_t begin, int32_t end) {

@@ -32,6 +32,10 @@ void BuildStepBatch(const StepPlan& plan, const ActiveRequests& requests, int32_
 absl::Status CheckResult(const ForwardBatch& batch, const ForwardResult& result,
                          const ModelDimensions& dimensions);
 
+// Keys that positions [begin, end) of a sequence see, together. `window`: how many each sees at
+// most, its own included; 0: all.
+uint64_t KeysAttended(int32_t begin, int32_t end, int32_t window);
+
 // Slots of one position in one layer. REQUIRES: CheckResult.
 inline SlotCounts SlotsAt(const ForwardResult& result, int32_t num_layers, int32_t token,
                           int32_t layer) {

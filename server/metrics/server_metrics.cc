@@ -68,7 +68,10 @@ constexpr std::array<const char*, kNumRequestOutcomes> kOutcomes = {
 const char* NameOf(RequestOutcome outcome) { return kOutcomes[static_cast<int>(outcome)]; }
 
 ServerMetrics::ServerMetrics(const Options& options, const Clock* clock)
-    : flops_(options.flops), registry_(std::make_shared<Registry>()), window_(clock) {
+    : flops_(options.flops),
+      other_flops_(options.other_flops),
+      registry_(std::make_shared<Registry>()),
+      window_(clock) {
   RegisterInfo(options);
   RegisterLoad();
   RegisterRequests();
@@ -142,6 +145,9 @@ void ServerMetrics::RegisterExperts(const Options& options) {
   auto& baseline =
       CounterFamily(*registry_, "adamoe_expert_flops_baseline_total",
                     "Expert FLOPs the plain top-2 model would have cost for the same positions.");
+  auto& other = CounterFamily(*registry_, "adamoe_other_flops_total",
+                              "FLOPs run outside the experts, by part: projections and attention "
+                              "(scores and sums), router, lm_head.");
   const auto kinds = [](Family<Counter>& family, Labels labels) {
     const auto kind = [&](const char* name) {
       labels["kind"] = name;
@@ -151,8 +157,12 @@ void ServerMetrics::RegisterExperts(const Options& options) {
   };
   const auto phase = [&](const char* name) {
     const Labels labels = {{"phase", name}};
-    return PhaseCounters{kinds(slots, labels), &executed.Add(labels), &saved.Add(labels),
-                         &baseline.Add(labels)};
+    const auto part = [&](const char* part_name) {
+      return &other.Add({{"phase", name}, {"part", part_name}});
+    };
+    return PhaseCounters{kinds(slots, labels),  &executed.Add(labels), &saved.Add(labels),
+                         &baseline.Add(labels), part("projections"),   part("attention"),
+                         part("router"),        part("lm_head")};
   };
   prefill_ = phase("prefill");
   decode_ = phase("decode");
@@ -211,12 +221,18 @@ void ServerMetrics::KindCounters::Add(const SlotCounts& slots) const {
   dropped_slots->Increment(static_cast<double>(slots.dropped_slots));
 }
 
-void ServerMetrics::AddPhase(const SlotCounts& slots, const PhaseCounters& counters) {
+void ServerMetrics::AddPhase(const SlotCounts& slots, const OtherWork& work,
+                             const PhaseCounters& counters) {
   counters.slots.Add(slots);
   const ExpertFlops flops = flops_.Of(slots);
   counters.flops_executed->Increment(static_cast<double>(flops.executed));
   counters.flops_saved->Increment(static_cast<double>(flops.saved));
   counters.flops_baseline->Increment(static_cast<double>(flops.baseline));
+  const OtherFlops other = other_flops_.Of(work);
+  counters.projection_flops->Increment(static_cast<double>(other.projections));
+  counters.attention_flops->Increment(static_cast<double>(other.attention));
+  counters.router_flops->Increment(static_cast<double>(other.router));
+  counters.lm_head_flops->Increment(static_cast<double>(other.lm_head));
 }
 
 void ServerMetrics::CountRequest(RequestOutcome outcome) {
@@ -256,8 +272,8 @@ LoadReport ServerMetrics::load() const {
 }
 
 void ServerMetrics::OnStep(const StepReport& report) {
-  AddPhase(report.prefill_slots, prefill_);
-  AddPhase(report.decode_slots, decode_);
+  AddPhase(report.prefill_slots, report.prefill_work, prefill_);
+  AddPhase(report.decode_slots, report.decode_work, decode_);
   for (size_t layer = 0; layer < layers_.size() && layer < report.layer_slots.size(); ++layer) {
     layers_[layer].Add(report.layer_slots[layer]);
   }

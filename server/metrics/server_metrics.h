@@ -20,6 +20,7 @@
 #include "server/base/clock.h"
 #include "server/metrics/expert_flops.h"
 #include "server/metrics/load_window.h"
+#include "server/metrics/other_flops.h"
 #include "server/request/step_observer.h"
 
 namespace prometheus {
@@ -49,6 +50,7 @@ class ServerMetrics final : public StepObserver {
     int32_t kv_block_size = 0;
     int32_t num_kv_blocks = 0;
     ExpertFlopsRates flops = {};
+    OtherFlopsRates other_flops = {};
     bool per_expert_metrics = false;  // expert_tokens_total: num_layers x num_experts series
   };
 
@@ -98,6 +100,10 @@ class ServerMetrics final : public StepObserver {
     prometheus::Counter* flops_executed;
     prometheus::Counter* flops_saved;
     prometheus::Counter* flops_baseline;
+    prometheus::Counter* projection_flops;
+    prometheus::Counter* attention_flops;
+    prometheus::Counter* router_flops;
+    prometheus::Counter* lm_head_flops;
   };
 
   void RegisterInfo(const Options& options);
@@ -105,9 +111,10 @@ class ServerMetrics final : public StepObserver {
   void RegisterRequests();
   void RegisterExperts(const Options& options);
   void RegisterTimes();
-  void AddPhase(const SlotCounts& slots, const PhaseCounters& counters);
+  void AddPhase(const SlotCounts& slots, const OtherWork& work, const PhaseCounters& counters);
 
   const ExpertFlopsRates flops_;
+  const OtherFlopsRates other_flops_;
   const std::shared_ptr<prometheus::Registry> registry_;
   LoadWindow window_;
 

@@ -31,6 +31,11 @@ absl::Status CheckOptions(const MixtralModel::Options& options, const ModelConfi
 
 ModelDimensions DimensionsOf(const ModelConfig& config, const KvStoreShape& cache) {
   const int32_t capacity = cache.num_blocks * cache.block_size;
+  const uint64_t hidden = config.hidden_size;
+  const uint64_t layers = config.num_layers;
+  const uint64_t query_width = config.num_heads * config.head_dim;
+  const uint64_t key_width = config.num_kv_heads * config.head_dim;
+  const uint64_t router_rows = config.num_experts + config.num_null_experts;
   return {.vocab_size = config.vocab_size,
           .num_layers = config.num_layers,
           .num_experts = config.num_experts,
@@ -39,7 +44,12 @@ ModelDimensions DimensionsOf(const ModelConfig& config, const KvStoreShape& cach
           .max_context_tokens = std::min(config.max_position_embeddings, capacity),
           .num_kv_blocks = cache.num_blocks,
           .kv_block_size = cache.block_size,
-          .flops_per_slot = uint64_t{2} * 3 * config.hidden_size * config.intermediate_size};
+          .sliding_window = config.sliding_window,
+          .flops_per_slot = 2 * 3 * hidden * config.intermediate_size,
+          .projection_flops = layers * 2 * hidden * (2 * query_width + 2 * key_width),
+          .attention_flops_per_key = layers * 2 * 2 * query_width,
+          .router_flops = layers * 2 * hidden * router_rows,
+          .lm_head_flops = 2 * hidden * config.vocab_size};
 }
 
 }  // namespace

@@ -21,7 +21,13 @@ struct ModelDimensions {
   int32_t max_context_tokens = 0;
   int32_t num_kv_blocks = 0;
   int32_t kv_block_size = 0;    // positions per block
+  int32_t sliding_window = 0;   // keys a position sees, its own included; 0: all before it
   uint64_t flops_per_slot = 0;  // expert FLOPs of one true slot: 2 * 3 * hidden * intermediate
+  // FLOPs outside the experts, two per multiply-add, over all layers.
+  uint64_t projection_flops = 0;         // per position: attention's q, k, v and o
+  uint64_t attention_flops_per_key = 0;  // per position and key it sees: score and weighted sum
+  uint64_t router_flops = 0;             // per position
+  uint64_t lm_head_flops = 0;            // per row of logits
 };
 
 // One step's work. Tokens of a sequence are contiguous and in order; sequences follow each other.

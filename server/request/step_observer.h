@@ -14,6 +14,13 @@ namespace adamoe {
 
 enum class StepPhase { kPrefill, kDecode, kMixed };
 
+// What was run outside the experts.
+struct OtherWork {
+  uint64_t num_positions = 0;
+  uint64_t num_keys_attended = 0;  // keys each position saw, its own included; sum over positions
+  uint64_t num_logit_rows = 0;     // positions whose logits were computed
+};
+
 // One step of the executor, after its forward pass.
 struct StepReport {
   StepPhase phase = StepPhase::kDecode;
@@ -29,6 +36,8 @@ struct StepReport {
   uint32_t num_preemptions = 0;
   SlotCounts prefill_slots;  // of positions run as part of a prompt (or of a recomputation)
   SlotCounts decode_slots;   // of positions that each fed one generated token back
+  OtherWork prefill_work;    // of the same positions as prefill_slots
+  OtherWork decode_work;     // of the same positions as decode_slots
   std::vector<SlotCounts> layer_slots;  // [num_layers]
   std::vector<std::vector<uint32_t>>
       expert_tokens;  // [num_layers][num_experts] rows each expert ran

@@ -83,6 +83,20 @@ def test_the_counted_flops_are_the_responses_flops(loaded):
         assert metrics.get("expert_flops_baseline_total", phase=phase) == sum(slots.values()) / K * BASELINE * FLOPS
 
 
+def test_the_flops_outside_the_experts_follow_the_positions(loaded):
+    _, _, metrics = loaded
+    router = LAYERS * 2 * 32 * 8  # per position: hidden 32, four experts and four null ones
+    head = 2 * 32 * 400  # per row of logits: a vocabulary of 400
+    for phase in ("prefill", "decode"):
+        positions = metrics.sum("expert_slots_total", phase=phase) / LAYERS / K
+        assert metrics.get("other_flops_total", phase=phase, part="router") == positions * router
+        for part in ("projections", "attention"):
+            assert metrics.get("other_flops_total", phase=phase, part=part) > 0
+    fed_back = metrics.sum("expert_slots_total", phase="decode") / LAYERS / K
+    assert metrics.get("other_flops_total", phase="decode", part="lm_head") == fed_back * head
+    assert 0 < metrics.get("other_flops_total", phase="prefill", part="lm_head") < fed_back * head
+
+
 def test_decode_positions_are_the_tokens_fed_back(loaded):
     generated, _, metrics = loaded
     fed_back = sum(usage.completion_tokens - 1 for usage in generated)

@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/executor/step_batch.h"
 #include "tests/fakes/fake_clock.h"
 #include "tests/unit/executor/serving.h"
 
@@ -338,6 +339,36 @@ TEST(ExecutorTest, ReportsEveryStep) {
   double reported = 0;
   for (const double value : record.token_experts) reported += value;
   EXPECT_DOUBLE_EQ(reported, experts);
+}
+
+TEST(ExecutorTest, ReportsTheWorkOutsideTheExperts) {
+  ModelDimensions dimensions = FakeModel::SmallDimensions();
+  dimensions.sliding_window = 5;
+  Executor::Options options;
+  options.max_batch_tokens = 4;
+  Serving serving(dimensions, options);
+  ServeOne(&serving, MakeRequest(MakePrompt(7, 1), 3));
+  const auto steps = serving.observer.record().steps;
+  ASSERT_THAT(steps, SizeIs(4));
+  const auto expect = [](const OtherWork& work, uint64_t positions, uint64_t keys, uint64_t rows) {
+    EXPECT_EQ(work.num_positions, positions);
+    EXPECT_EQ(work.num_keys_attended, keys);
+    EXPECT_EQ(work.num_logit_rows, rows);
+  };
+  expect(steps[0].prefill_work, 4, 1 + 2 + 3 + 4, 0);
+  expect(steps[1].prefill_work, 3, 5 + 5 + 5, 1);
+  expect(steps[1].decode_work, 0, 0, 0);
+  expect(steps[2].decode_work, 1, 5, 1);
+  expect(steps[3].decode_work, 1, 5, 1);
+  expect(steps[3].prefill_work, 0, 0, 0);
+}
+
+TEST(ExecutorTest, EveryPositionAttendsToThoseBeforeIt) {
+  EXPECT_EQ(KeysAttended(0, 0, 0), 0u);
+  EXPECT_EQ(KeysAttended(0, 1, 0), 1u);
+  EXPECT_EQ(KeysAttended(3, 6, 0), 4u + 5 + 6);
+  EXPECT_EQ(KeysAttended(3, 6, 5), 4u + 5 + 5);
+  EXPECT_EQ(KeysAttended(3, 6, 100), 4u + 5 + 6);
 }
 
 }  // namespace

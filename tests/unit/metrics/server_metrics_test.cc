@@ -22,13 +22,15 @@ using testing::ElementsAre;
 using testing::UnorderedElementsAre;
 
 ServerMetrics::Options SmallOptions() {
-  return {.model_labels = {{"model_name", "tiny"}},
-          .build_labels = {{"version", "1.2.3"}},
-          .num_layers = 2,
-          .num_experts = 3,
-          .kv_block_size = 16,
-          .num_kv_blocks = 8,
-          .flops = {.per_slot = 600, .experts_per_token = 3, .baseline_experts_per_token = 2}};
+  return {
+      .model_labels = {{"model_name", "tiny"}},
+      .build_labels = {{"version", "1.2.3"}},
+      .num_layers = 2,
+      .num_experts = 3,
+      .kv_block_size = 16,
+      .num_kv_blocks = 8,
+      .flops = {.per_slot = 600, .experts_per_token = 3, .baseline_experts_per_token = 2},
+      .other_flops = {.projections = 100, .attention_per_key = 7, .router = 10, .lm_head = 1000}};
 }
 
 // One scrape: every sample by its name and labels, and the type of every family.
@@ -89,6 +91,7 @@ TEST(ServerMetricsTest, FamiliesAndTypesAreThePublicOnes) {
       {"adamoe_expert_flops_executed_total", "counter"},
       {"adamoe_expert_flops_saved_total", "counter"},
       {"adamoe_expert_flops_baseline_total", "counter"},
+      {"adamoe_other_flops_total", "counter"},
       {"adamoe_experts_per_token", "histogram"},
       {"adamoe_time_to_first_token_seconds", "histogram"},
       {"adamoe_inter_token_latency_seconds", "histogram"},
@@ -133,6 +136,13 @@ TEST(ServerMetricsTest, EveryCombinationOfLabelsStandsAtZero) {
     EXPECT_THAT(scrape.LabelsOf(absl::StrCat("adamoe_expert_flops_", name, "_total")),
                 UnorderedElementsAre("{phase=\"prefill\"}", "{phase=\"decode\"}"));
   }
+  EXPECT_THAT(
+      scrape.LabelsOf("adamoe_other_flops_total"),
+      UnorderedElementsAre(
+          "{part=\"projections\",phase=\"prefill\"}", "{part=\"attention\",phase=\"prefill\"}",
+          "{part=\"router\",phase=\"prefill\"}", "{part=\"lm_head\",phase=\"prefill\"}",
+          "{part=\"projections\",phase=\"decode\"}", "{part=\"attention\",phase=\"decode\"}",
+          "{part=\"router\",phase=\"decode\"}", "{part=\"lm_head\",phase=\"decode\"}"));
   EXPECT_EQ(scrape.LabelsOf("adamoe_expert_tokens_total").size(), 6);
   EXPECT_TRUE(scrape.samples.count("adamoe_expert_tokens_total{expert=\"2\",layer=\"1\"}"));
   EXPECT_THAT(scrape.LabelsOf("adamoe_kv_cache_info"),
@@ -171,6 +181,8 @@ TEST(ServerMetricsTest, StepsAddUp) {
                        .num_preemptions = 1,
                        .prefill_slots = {14, 15, 1},
                        .decode_slots = {4, 2, 0},
+                       .prefill_work = {5, 15, 1},
+                       .decode_work = {1, 9, 1},
                        .layer_slots = {{10, 8, 0}, {8, 9, 1}},
                        .expert_tokens = {{5, 3, 2}, {1, 0, 7}}};
   metrics.OnStep(report);
@@ -195,6 +207,18 @@ TEST(ServerMetricsTest, StepsAddUp) {
   EXPECT_EQ(samples.at("adamoe_expert_flops_baseline_total{phase=\"prefill\"}"), 2 * 10 * 2 * 600);
   EXPECT_EQ(samples.at("adamoe_expert_flops_executed_total{phase=\"decode\"}"), 8 * 600);
   EXPECT_EQ(samples.at("adamoe_expert_flops_baseline_total{phase=\"decode\"}"), 2 * 2 * 2 * 600);
+  const auto other = [&](const char* part, const char* phase) {
+    return samples.at(
+        absl::StrCat("adamoe_other_flops_total{part=\"", part, "\",phase=\"", phase, "\"}"));
+  };
+  EXPECT_EQ(other("projections", "prefill"), 2 * 5 * 100);
+  EXPECT_EQ(other("attention", "prefill"), 2 * 15 * 7);
+  EXPECT_EQ(other("router", "prefill"), 2 * 5 * 10);
+  EXPECT_EQ(other("lm_head", "prefill"), 2 * 1 * 1000);
+  EXPECT_EQ(other("projections", "decode"), 2 * 1 * 100);
+  EXPECT_EQ(other("attention", "decode"), 2 * 9 * 7);
+  EXPECT_EQ(other("router", "decode"), 2 * 1 * 10);
+  EXPECT_EQ(other("lm_head", "decode"), 2 * 1 * 1000);
   EXPECT_EQ(samples.at("adamoe_step_tokens_sum"), 12);
   EXPECT_EQ(samples.at("adamoe_step_duration_seconds_count{phase=\"mixed\"}"), 2);
   EXPECT_NEAR(samples.at("adamoe_step_duration_seconds_sum{phase=\"mixed\"}"), 0.04, 1e-9);

@@ -56,6 +56,12 @@ TEST(MixtralModelTest, DimensionsDescribeTheCheckpointAndTheCache) {
   EXPECT_EQ(dimensions.kv_block_size, 16);
   EXPECT_EQ(dimensions.max_context_tokens, 64) << "the cache is smaller than the model's limit";
   EXPECT_EQ(dimensions.flops_per_slot, 2u * 3 * 32 * 48);
+  // Two layers, four query heads of 8, two of keys and values; eight experts and eight null ones.
+  EXPECT_EQ(dimensions.projection_flops, 2u * 2 * 32 * (32 + 16 + 16 + 32));
+  EXPECT_EQ(dimensions.attention_flops_per_key, 2u * 2 * 2 * 32);
+  EXPECT_EQ(dimensions.router_flops, 2u * 2 * 32 * 16);
+  EXPECT_EQ(dimensions.lm_head_flops, 2u * 32 * 96);
+  EXPECT_EQ(dimensions.sliding_window, 0);
 }
 
 TEST(MixtralModelTest, RefusesACacheItCannotHave) {
