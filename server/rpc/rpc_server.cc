@@ -1,6 +1,7 @@
 #include "server/rpc/rpc_server.h"
 
 #include <adamoe/v1/inference.grpc.pb.h>
+#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
@@ -13,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "server/rpc/inference_service.h"
 #include "server/rpc/wire_parser.h"
@@ -80,8 +82,24 @@ class RpcServer::Core {
     SetHealth(false);
   }
 
+  void StopAccepting() {
+    if (server_ == nullptr || shutdown_.joinable() || calls_ended_.HasBeenNotified()) return;
+    // Without a deadline: Shutdown below cancels what outlasts its own.
+    shutdown_ = std::thread([this] {
+      server_->Shutdown();
+      calls_ended_.Notify();
+    });
+  }
+
   void Shutdown(absl::Duration timeout) {
-    if (server_ != nullptr) server_->Shutdown(absl::ToChronoTime(absl::Now() + timeout));
+    StopAccepting();
+    if (!shutdown_.joinable()) return;
+    // More than once: a call may come in until gRPC's own shutdown has begun.
+    while (!calls_ended_.WaitForNotificationWithTimeout(timeout)) {
+      grpc_server_cancel_all_calls(server_->c_server());
+      timeout = absl::Milliseconds(100);
+    }
+    shutdown_.join();
   }
 
  private:
@@ -110,6 +128,8 @@ class RpcServer::Core {
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   std::thread health_watch_;
+  std::thread shutdown_;
+  absl::Notification calls_ended_;
 
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
@@ -127,6 +147,7 @@ RpcServer::RpcServer(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 RpcServer::~RpcServer() = default;
 int RpcServer::port() const { return core_->port(); }
 void RpcServer::StopServing() { core_->StopServing(); }
+void RpcServer::StopAccepting() { core_->StopAccepting(); }
 void RpcServer::Shutdown(absl::Duration timeout) { core_->Shutdown(timeout); }
 
 }  // namespace adamoe
