@@ -20,7 +20,7 @@ BUILD_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TEST_PACKAGES=(clang-format)
-DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux)
+DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
