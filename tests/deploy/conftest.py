@@ -1,4 +1,4 @@
-"""The built image, once for the tests of a file."""
+"""The image that the test deploy_image_build has made."""
 
 import pathlib
 import sys
@@ -11,7 +11,8 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "integration")
 
 @pytest.fixture(scope="session")
 def built():
-    return image.build()
+    assert image.have(image.IMAGE), "the test deploy_image_build makes it"
+    return image.IMAGE
 
 
 @pytest.fixture(scope="session")
