@@ -1,6 +1,7 @@
 """Builds the image for real, with buildah, on a Debian that debootstrap makes. What it made before is used again."""
 
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -14,12 +15,24 @@ STORE = DEPS / "containers"
 BASE = "localhost/adamoe-base:bookworm"
 IMAGE = "localhost/adamoe-server:test"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
-ENVIRONMENT = os.environ | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+MAX_IMAGES = 100  # layers of past builds among them
+ENVIRONMENT = os.environ | {"BUILDAH_ISOLATION": "chroot"}
 
 
-def buildah(*arguments, **options):
-    command = ["buildah", "--root", STORE / "root", "--runroot", STORE / "run", *arguments]
-    run = subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=False, **options)
+def run_buildah(driver, *arguments):
+    command = ["buildah", "--root", STORE / driver, "--runroot", STORE / "run", "--storage-driver", driver, *arguments]
+    return subprocess.run(command, env=ENVIRONMENT, text=True, capture_output=True, check=False)
+
+
+@functools.cache
+def storage_driver():
+    """overlay where the kernel lets us; vfs, which copies each layer, where not."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    return "overlay" if run_buildah("overlay", "images").returncode == 0 else "vfs"
+
+
+def buildah(*arguments):
+    run = run_buildah(storage_driver(), *arguments)
     assert run.returncode == 0, f"buildah {arguments[0]}: {run.stdout[-4000:]}{run.stderr[-4000:]}"
     return run.stdout.strip()
 
@@ -53,6 +66,8 @@ def build():
     STORE.mkdir(parents=True, exist_ok=True)
     with open(STORE / "lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if len(buildah("images", "--all", "--quiet").split()) > MAX_IMAGES:
+            buildah("rmi", "--all", "--force")
         if not have(BASE):
             make_base()
         buildah(
