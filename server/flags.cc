@@ -85,9 +85,14 @@ ABSL_FLAG(
 ABSL_FLAG(int32_t, max_running_requests, 64, "Requests that run at the same time.");
 ABSL_FLAG(int32_t, max_queued_requests, 256,
           "Requests that may wait to run; more are refused with RESOURCE_EXHAUSTED.");
-ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
-          "Time that running requests have to end after SIGTERM or SIGINT, as 30s or 2m. A second "
-          "signal ends the server at once.");
+ABSL_FLAG(absl::Duration, drain_delay, absl::ZeroDuration(),
+          "Time between SIGTERM or SIGINT, when health turns NOT_SERVING, and the drain, during "
+          "which requests are still taken: as long as load balancers need to look elsewhere. "
+          "It replaces a preStop hook that sleeps.");
+ABSL_FLAG(
+    absl::Duration, drain_timeout, absl::Seconds(30),
+    "Time that running requests have to end after SIGTERM or SIGINT and --drain_delay, as 30s "
+    "or 2m. A second signal ends the server at once.");
 ABSL_FLAG(int32_t, threads, 0, "Threads that run the model on the CPU. 0: one per core available.");
 ABSL_FLAG(uint32_t, baseline_experts_per_token, 2,
           "Experts per token of the plain model that FLOPs are compared with.");
@@ -158,6 +163,11 @@ absl::Status FlagError(absl::string_view flag, absl::string_view problem) {
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", problem));
 }
 
+absl::Status CheckDuration(absl::string_view flag, absl::Duration value) {
+  if (value >= absl::ZeroDuration() && value <= absl::Hours(24)) return absl::OkStatus();
+  return FlagError(flag, absl::StrCat(absl::FormatDuration(value), " is not in [0s, 24h]"));
+}
+
 absl::Status CheckRanges(const ServerFlags& flags) {
   const struct {
     const char* flag;
@@ -181,11 +191,8 @@ absl::Status CheckRanges(const ServerFlags& flags) {
     return FlagError(range.flag,
                      absl::StrCat(range.value, " is not in [", range.min, ", ", range.max, "]"));
   }
-  if (flags.drain_timeout < absl::ZeroDuration() || flags.drain_timeout > absl::Hours(24)) {
-    return FlagError("drain_timeout", absl::StrCat(absl::FormatDuration(flags.drain_timeout),
-                                                   " is not in [0s, 24h]"));
-  }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(CheckDuration("drain_delay", flags.drain_delay));
+  return CheckDuration("drain_timeout", flags.drain_timeout);
 }
 
 absl::Status CheckEndpoint(absl::string_view flag, const std::string& value) {
@@ -266,6 +273,7 @@ ServerFlags GetFlags() {
           .prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens),
           .prefix_caching = absl::GetFlag(FLAGS_prefix_caching),
           .threads = absl::GetFlag(FLAGS_threads),
+          .drain_delay = absl::GetFlag(FLAGS_drain_delay),
           .drain_timeout = absl::GetFlag(FLAGS_drain_timeout),
           .baseline_experts_per_token = absl::GetFlag(FLAGS_baseline_experts_per_token),
           .per_expert_metrics = absl::GetFlag(FLAGS_per_expert_metrics),

@@ -43,6 +43,7 @@ struct ServerFlags {
   int32_t prefill_chunk_tokens = 0;
   bool prefix_caching = true;
   int32_t threads = 0;
+  absl::Duration drain_delay;
   absl::Duration drain_timeout;
   uint32_t baseline_experts_per_token = 0;
   bool per_expert_metrics = false;

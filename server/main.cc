@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "server/base/clock.h"
 #include "server/base/status_macros.h"
 #include "server/base/ticker.h"
@@ -103,9 +104,16 @@ absl::Status Announce(const ServerFlags& flags, const RpcServer& rpc_server) {
   return absl::OkStatus();
 }
 
-void ShutDown(absl::Duration drain_timeout, RpcServer& rpc_server, Executor& executor) {
+void ShutDown(const ServerFlags& flags, RpcServer& rpc_server, Executor& executor) {
   rpc_server.StopServing();
-  executor.Drain(drain_timeout);
+  if (flags.drain_delay > absl::ZeroDuration()) {
+    spdlog::info("NOT_SERVING; requests are still taken for {}",
+                 absl::FormatDuration(flags.drain_delay));
+    absl::SleepFor(flags.drain_delay);
+  }
+  spdlog::info("draining for at most {}", absl::FormatDuration(flags.drain_timeout));
+  rpc_server.StopAccepting();
+  executor.Drain(flags.drain_timeout);
   rpc_server.Shutdown(kFlushTimeout);
 }
 
@@ -141,9 +149,8 @@ absl::Status Serve(const ServerFlags& flags) {
   RETURN_IF_ERROR(CatchShutdownSignals());
   RETURN_IF_ERROR(Announce(flags, *rpc_server));
   const int signal_number = AwaitShutdownSignal();
-  spdlog::info("signal {}: draining for at most {}", signal_number,
-               absl::FormatDuration(flags.drain_timeout));
-  ShutDown(flags.drain_timeout, *rpc_server, executor);
+  spdlog::info("signal {}", signal_number);
+  ShutDown(flags, *rpc_server, executor);
   spdlog::info("ended");
   return absl::OkStatus();
 }
@@ -153,6 +160,7 @@ absl::Status Run(int argc, char** argv) {
   const auto flags = ReadFlags(argc, argv);
   StartLog(flags.ok() ? flags->log_level : "info", RequestedLogFormat());
   RETURN_IF_ERROR(flags.status());
+  RETURN_IF_ERROR(EndOnShutdownSignals());
   return Serve(*flags);
 }
 

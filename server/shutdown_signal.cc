@@ -21,16 +21,24 @@ void OnSignal(int signal_number) {
   errno = saved;
 }
 
-}  // namespace
+void EndAtOnce(int signal_number) { _exit(128 + signal_number); }
 
-absl::Status CatchShutdownSignals() {
+absl::Status Handle(void (*handler)(int)) {
   struct sigaction action = {};
-  action.sa_handler = &OnSignal;
-  if (pipe(pipe_ends) != 0 || sigaction(SIGTERM, &action, nullptr) != 0 ||
-      sigaction(SIGINT, &action, nullptr) != 0) {
+  action.sa_handler = handler;
+  if (sigaction(SIGTERM, &action, nullptr) != 0 || sigaction(SIGINT, &action, nullptr) != 0) {
     return absl::ErrnoToStatus(errno, "cannot catch SIGTERM and SIGINT");
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status EndOnShutdownSignals() { return Handle(&EndAtOnce); }
+
+absl::Status CatchShutdownSignals() {
+  if (pipe(pipe_ends) != 0) return absl::ErrnoToStatus(errno, "no pipe for SIGTERM and SIGINT");
+  return Handle(&OnSignal);
 }
 
 int AwaitShutdownSignal() {

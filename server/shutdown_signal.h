@@ -1,5 +1,5 @@
-// SIGTERM and SIGINT as something to wait for: the first asks the server to drain, a second ends
-// the process at once.
+// SIGTERM and SIGINT. While the server loads they end it at once. Then they are something to wait
+// for: the first asks the server to drain, a second ends the process at once.
 #ifndef ADAMOE_SERVER_SHUTDOWN_SIGNAL_H_
 #define ADAMOE_SERVER_SHUTDOWN_SIGNAL_H_
 
@@ -7,8 +7,11 @@
 
 namespace adamoe {
 
-// Catches the signals from now on; until then they end the process. Call once. Fails
-// when the system refuses.
+// From now on the signals end the process with status 128 + their number, also as process 1 of a
+// container, which the kernel spares what a signal does by default. Fails when the system refuses.
+absl::Status EndOnShutdownSignals();
+
+// Catches the signals from now on. Call once. Fails when the system refuses.
 absl::Status CatchShutdownSignals();
 
 // Waits for the first signal and returns its number. REQUIRES: CatchShutdownSignals was ok; called

@@ -1,6 +1,7 @@
 #include "server/rpc/rpc_server.h"
 
 #include <adamoe/v1/inference.grpc.pb.h>
+#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
@@ -14,6 +15,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "server/base/status_macros.h"
 #include "server/rpc/inference_service.h"
@@ -104,9 +106,24 @@ class RpcServer::Core {
     SetHealth(false);
   }
 
+  void StopAccepting() {
+    if (server_ == nullptr || shutdown_.joinable() || calls_ended_.HasBeenNotified()) return;
+    // Without a deadline: Shutdown below cancels what outlasts its own.
+    shutdown_ = std::thread([this] {
+      server_->Shutdown();
+      calls_ended_.Notify();
+    });
+  }
+
   void Shutdown(absl::Duration timeout) {
-    const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
-    if (server_ != nullptr) server_->Shutdown(deadline);
+    StopAccepting();
+    if (!shutdown_.joinable()) return;
+    // More than once: a call may come in until gRPC's own shutdown has begun.
+    while (!calls_ended_.WaitForNotificationWithTimeout(timeout)) {
+      grpc_server_cancel_all_calls(server_->c_server());
+      timeout = absl::Milliseconds(100);
+    }
+    shutdown_.join();
     if (health_server_ != nullptr) health_server_->Shutdown(std::chrono::system_clock::now());
   }
 
@@ -144,6 +161,8 @@ class RpcServer::Core {
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> health_server_;
   std::thread health_watch_;
+  std::thread shutdown_;
+  absl::Notification calls_ended_;
 
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
@@ -162,6 +181,7 @@ RpcServer::~RpcServer() = default;
 int RpcServer::port() const { return core_->port(); }
 int RpcServer::health_port() const { return core_->health_port(); }
 void RpcServer::StopServing() { core_->StopServing(); }
+void RpcServer::StopAccepting() { core_->StopAccepting(); }
 void RpcServer::Shutdown(absl::Duration timeout) { core_->Shutdown(timeout); }
 
 }  // namespace adamoe

@@ -44,9 +44,12 @@ class RpcServer {
   // Health is NOT_SERVING from now on; calls are still taken.
   void StopServing();
 
-  // Takes no more calls, and waits for those under way until `timeout` has passed; the rest are
-  // cancelled. Blocks until all have ended, so the executor must still run or have ended every
-  // request.
+  // Takes no more calls and connections, and tells the clients (GOAWAY), so that they go elsewhere
+  // while calls under way go on. Does not block.
+  void StopAccepting();
+
+  // The same; then waits for the calls under way until `timeout` has passed, and cancels the rest.
+  // Blocks until all have ended, so the executor must still run or have ended every request.
   void Shutdown(absl::Duration timeout);
 
  private:

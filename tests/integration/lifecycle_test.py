@@ -1,7 +1,9 @@
 """Deadlines, cancellations, readers that vanish or do not read, a full queue, and the end of the server."""
 
 import concurrent.futures
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +188,89 @@ def test_sigterm_lets_streams_end(models):
             assert len(harness.Generation([first, *stream]).tokens) == 2000
         watch.cancel()
         assert server.wait() == 0
+
+
+def test_requests_are_taken_for_the_drain_delay(models):
+    flags = ["--drain_delay=2s", "--drain_timeout=30s"]
+    with harness.Server(models["long"], *flags) as server, server.client() as client:
+        health = health_pb2_grpc.HealthStub(client.channel)
+        start = time.monotonic()
+        server.terminate()
+        harness.eventually(
+            lambda: health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING,
+            "NOT_SERVING", timeout=1,
+        )
+        served = 0
+        while time.monotonic() - start < 1.5:
+            assert len(client.generate(prompt="late", sampling=SHORT).tokens) == 8
+            served += 1
+        assert served > 0
+        # One that spans the delay and the drain ends as it would have.
+        stream = client.stream(prompt="x", sampling=dict(ENDLESS, max_tokens=5000))
+        first = next(stream)
+        harness.eventually(
+            lambda: code_of(client.stream(prompt="later", sampling=SHORT)) == grpc.StatusCode.UNAVAILABLE,
+            "new requests refused", timeout=5,
+        )
+        assert 2 <= time.monotonic() - start < 10
+        assert len(harness.Generation([first, *stream]).tokens) == 5000
+        assert server.wait() == 0
+
+
+def test_a_drain_sends_clients_elsewhere(models):
+    """Each connection is told: a client of two servers that balances between them fails no call while one drains."""
+    with harness.Server(models["long"], "--drain_timeout=60s") as first, harness.Server(models["long"]) as second:
+        addresses = f"ipv4:{first.address},{second.address}"
+        options = [*harness.CHANNEL_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
+        with first.client() as client, grpc.insecure_channel(addresses, options=options) as both:
+            running = client.stream(prompt="x", sampling=dict(ENDLESS, max_tokens=5000))
+            next(running)
+            balanced = harness.Client(second.address)
+            balanced.channel.close()
+            balanced.channel = both
+
+            def both_serve():
+                balanced.generate(prompt="both", sampling=SHORT)
+                return all(server.metrics().get("requests_total", outcome="ok") > 0 for server in (first, second))
+
+            harness.eventually(both_serve, "requests on both servers")
+            first.terminate()
+            codes = []
+            while first.process.poll() is None and len(codes) < 50:
+                codes.append(code_of(balanced.stream(prompt="elsewhere", sampling=SHORT)))
+            assert codes.count(grpc.StatusCode.OK) == len(codes) > 10, set(codes)
+            list(running)
+            assert first.wait() == 0
+
+
+def test_a_second_signal_ends_the_delay(models):
+    server = harness.Server(models["small"], "--drain_delay=60s")
+    for _ in range(2):
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    assert server.wait(5) == 128 + signal.SIGTERM
+    server.process.stdout.close()
+
+
+def test_sigterm_ends_a_server_that_loads(models, tmp_path):
+    """With a status of its own: what a signal does by default, it does not do to process 1 of a container."""
+    folder = tmp_path / "model"
+    shutil.copytree(models["small"], folder)
+    (folder / "tokenizer.json").unlink()
+    os.mkfifo(folder / "tokenizer.json")
+    process = subprocess.Popen([harness.SERVER, f"--model={folder}", "--metrics_listen="])
+
+    def reads_the_tokenizer():
+        try:
+            return os.open(folder / "tokenizer.json", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert process.poll() is None
+            return None
+
+    held = harness.eventually(reads_the_tokenizer, "a server that loads")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 128 + signal.SIGTERM
+    os.close(held)
 
 
 def test_sigterm_refuses_new_requests(models):

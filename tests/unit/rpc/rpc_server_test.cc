@@ -80,6 +80,30 @@ TEST_F(RpcServerTest, TwoDoNotShareAPort) {
   EXPECT_THAT(std::string(second.status().message()), HasSubstr(address));
 }
 
+TEST_F(RpcServerTest, StopAcceptingTurnsNewCallsAwayAndLeavesTheOthers) {
+  auto server = Start("127.0.0.1:0");
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto stub = v1::Inference::NewStub(ChannelTo(**server));
+  grpc::ClientContext context;
+  SetPatience(context);
+  const auto reader =
+      stub->Generate(&context, FromText<v1::GenerateRequest>("prompt_tokens { ids: 5 }"));
+  ASSERT_TRUE(Eventually([&] { return queue_.num_waiting() == 1; }));
+  (*server)->StopAccepting();
+  EXPECT_TRUE(Eventually([&] {
+    grpc::ClientContext late;
+    v1::GetLoadResponse load;
+    return stub->GetLoad(&late, {}, &load).error_code() == grpc::StatusCode::UNAVAILABLE;
+  }));
+  auto arrivals = queue_.Take();
+  ASSERT_EQ(arrivals.requests.size(), 1);
+  EXPECT_TRUE(arrivals.cancelled.empty());
+  arrivals.requests[0].second->sink->OnFinish({absl::OkStatus(), FinishReason::kLength, {}});
+  const Generated generated = ReadAll(*reader);
+  EXPECT_TRUE(generated.status.ok()) << generated.status.error_message();
+  (*server)->Shutdown(kPatience);
+}
+
 TEST_F(RpcServerTest, ShutdownCutsOffCallsThatDoNotEnd) {
   auto server = Start("127.0.0.1:0");
   ASSERT_TRUE(server.ok()) << server.status();
