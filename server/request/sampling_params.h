@@ -11,7 +11,9 @@ namespace adamoe {
 
 struct SamplingParams {
   uint32_t max_tokens = 256;  // tokens to generate; 0: only the prompt is run (Score)
-  uint32_t min_tokens = 0;    // stop tokens are not sampled before this many tokens are out
+  // Stop tokens are not sampled before this many tokens are out, unless a Request::matcher allows
+  // nothing else.
+  uint32_t min_tokens = 0;
   float temperature = 1.0f;   // >= 0; 0: greedy
   uint32_t top_k = 0;         // 0: off
   float top_p = 1.0f;         // (0, 1]; 1: off
