@@ -56,6 +56,12 @@ ABSL_FLAG(
 ABSL_FLAG(int32_t, max_running_requests, 64, "Requests that run at the same time.");
 ABSL_FLAG(int32_t, max_queued_requests, 256,
           "Requests that may wait to run; more are refused with RESOURCE_EXHAUSTED.");
+ABSL_FLAG(absl::Duration, grammar_compile_timeout, absl::Seconds(5),
+          "Time to work out the form that a request wants its output to have (schema, grammar, "
+          "regular expression), in a process of its own; what takes longer is refused.");
+ABSL_FLAG(int64_t, grammar_cache_bytes, 256 << 20,
+          "Memory of forms kept for later requests while no request uses them; at most 128 are "
+          "kept.");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
           "Time that running requests have to end after SIGTERM or SIGINT, as 30s or 2m. A second "
           "signal ends the server at once.");
@@ -133,6 +139,7 @@ absl::Status CheckRanges(const ServerFlags& flags) {
       {"prefill_chunk_tokens", flags.prefill_chunk_tokens, 0, 1 << 20},
       {"max_running_requests", flags.max_running_requests, 1, 65536},
       {"max_queued_requests", flags.max_queued_requests, 1, 1 << 20},
+      {"grammar_cache_bytes", flags.grammar_cache_bytes, 0, int64_t{1} << 40},
       {"threads", flags.threads, 0, 1024},
       {"baseline_experts_per_token", flags.baseline_experts_per_token, 1, 255},
   };
@@ -144,6 +151,12 @@ absl::Status CheckRanges(const ServerFlags& flags) {
   if (flags.drain_timeout < absl::ZeroDuration() || flags.drain_timeout > absl::Hours(24)) {
     return FlagError("drain_timeout", absl::StrCat(absl::FormatDuration(flags.drain_timeout),
                                                    " is not in [0s, 24h]"));
+  }
+  if (flags.grammar_compile_timeout < absl::Milliseconds(10) ||
+      flags.grammar_compile_timeout > absl::Minutes(10)) {
+    return FlagError("grammar_compile_timeout",
+                     absl::StrCat(absl::FormatDuration(flags.grammar_compile_timeout),
+                                  " is not in [10ms, 10m]"));
   }
   return absl::OkStatus();
 }
@@ -198,6 +211,8 @@ ServerFlags GetFlags() {
           .max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests),
           .prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens),
           .prefix_caching = absl::GetFlag(FLAGS_prefix_caching),
+          .grammar_compile_timeout = absl::GetFlag(FLAGS_grammar_compile_timeout),
+          .grammar_cache_bytes = absl::GetFlag(FLAGS_grammar_cache_bytes),
           .threads = absl::GetFlag(FLAGS_threads),
           .drain_timeout = absl::GetFlag(FLAGS_drain_timeout),
           .baseline_experts_per_token = absl::GetFlag(FLAGS_baseline_experts_per_token),

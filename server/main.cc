@@ -17,6 +17,9 @@
 #include "server/queue/request_queue.h"
 #include "server/rpc/rpc_server.h"
 #include "server/shutdown_signal.h"
+#include "server/structured/fork_server.h"
+#include "server/structured/grammar_service.h"
+#include "server/structured/vocabulary.h"
 
 namespace adamoe {
 namespace {
@@ -60,6 +63,13 @@ Executor::Options ExecutorOptions(const ServerFlags& flags) {
   return options;
 }
 
+GrammarService::Options GrammarOptions(const ServerFlags& flags) {
+  GrammarService::Options options;
+  options.limits.compile_timeout = flags.grammar_compile_timeout;
+  options.cache_bytes = static_cast<size_t>(flags.grammar_cache_bytes);
+  return options;
+}
+
 absl::StatusOr<std::unique_ptr<Exposer>> ServeMetrics(const std::string& address,
                                                       const ServerMetrics& metrics) {
   if (address.empty()) return nullptr;
@@ -84,6 +94,8 @@ void ShutDown(absl::Duration drain_timeout, RpcServer& rpc_server, Executor& exe
 }
 
 absl::Status Serve(const ServerFlags& flags) {
+  // While there is one thread.
+  ASSIGN_OR_RETURN(auto fork_server, ForkServer::Start());
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(flags));
   // Each may use the ones before it, and goes before them.
   const RealClock clock;
@@ -91,6 +103,10 @@ absl::Status Serve(const ServerFlags& flags) {
   RequestQueue queue(&clock, flags.max_queued_requests);
   Executor executor(ExecutorOptions(flags), loaded.model.get(), &queue, &metrics, &clock);
   ASSIGN_OR_RETURN(const auto exposer, ServeMetrics(flags.metrics_listen, metrics));
+  ASSIGN_OR_RETURN(
+      const auto grammars,
+      GrammarService::Start(GrammarOptions(flags), std::move(fork_server),
+                            ReadVocabulary(*loaded.tokenizer, loaded.info.vocab_size), &metrics));
   executor.Start();
   ASSIGN_OR_RETURN(
       const auto rpc_server,
@@ -99,7 +115,8 @@ absl::Status Serve(const ServerFlags& flags) {
                        {.model = &loaded.info,
                         .tokenizer = loaded.tokenizer.get(),
                         .queue = &queue,
-                        .metrics = &metrics}));
+                        .metrics = &metrics,
+                        .grammars = grammars.get()}));
   RETURN_IF_ERROR(CatchShutdownSignals());
   RETURN_IF_ERROR(Announce(flags.listen, rpc_server->port()));
   const int signal_number = AwaitShutdownSignal();

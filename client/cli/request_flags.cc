@@ -63,8 +63,9 @@ ABSL_FLAG(std::string, json_schema, "",
           "The output is JSON that is valid under this JSON Schema: a file, or the schema itself "
           "where the value begins with {. Default: any text");
 ABSL_FLAG(bool, json_object, false, "The output is a JSON object");
-ABSL_FLAG(std::string, regex, "",
-          "The output is a text that this regular expression matches as a whole. Default: any text");
+ABSL_FLAG(
+    std::string, regex, "",
+    "The output is a text that this regular expression matches as a whole. Default: any text");
 ABSL_FLAG(std::string, grammar, "",
           "File of an EBNF grammar; the output is one of its rule root. Default: any text");
 ABSL_FLAG(adamoe::StopTexts, choice, {},

@@ -20,6 +20,7 @@
 #include "server/base/clock.h"
 #include "server/metrics/expert_flops.h"
 #include "server/metrics/load_window.h"
+#include "server/request/grammar_observer.h"
 #include "server/request/step_observer.h"
 
 namespace prometheus {
@@ -36,7 +37,7 @@ namespace adamoe {
 enum class RequestOutcome { kOk, kCancelled, kDeadline, kRejected, kInvalid, kError };
 inline constexpr int kNumRequestOutcomes = 6;
 
-class ServerMetrics final : public StepObserver {
+class ServerMetrics final : public StepObserver, public GrammarObserver {
  public:
   struct Options {
     std::map<std::string, std::string> model_labels = {};  // of model_info
@@ -75,6 +76,9 @@ class ServerMetrics final : public StepObserver {
   void OnTokenExperts(double mean_experts_per_layer) override;
   void OnAdmitted(absl::Duration queue_time) override;
 
+  void OnGrammarLookup(bool hit) override;
+  void OnGrammarCompiled(absl::Duration duration) override;
+
  private:
   struct KindCounters {
     prometheus::Counter* true_slots;
@@ -94,6 +98,7 @@ class ServerMetrics final : public StepObserver {
   void RegisterRequests();
   void RegisterExperts(const Options& options);
   void RegisterTimes();
+  void RegisterGrammars();
   void AddPhase(const SlotCounts& slots, const PhaseCounters& counters);
 
   const ExpertFlopsRates flops_;
@@ -124,6 +129,9 @@ class ServerMetrics final : public StepObserver {
   prometheus::Histogram* step_tokens_;
   std::array<prometheus::Histogram*, 3> step_duration_;  // by StepPhase
   prometheus::Histogram* step_overhead_;
+  prometheus::Counter* grammar_cache_hits_;
+  prometheus::Counter* grammar_cache_misses_;
+  prometheus::Histogram* grammar_compile_;
 
   mutable absl::Mutex mu_;
   LoadReport load_ ABSL_GUARDED_BY(mu_);

@@ -40,8 +40,8 @@ struct Request {
   // `matcher` of it first.
   std::optional<StructuredOutput> structured;
   std::unique_ptr<TokenMatcher> matcher;  // null: any token may come
-  std::shared_ptr<TokenSink> sink;  // not null
-  absl::Time submit_time;           // set by RequestQueue::Submit
+  std::shared_ptr<TokenSink> sink;        // not null
+  absl::Time submit_time;                 // set by RequestQueue::Submit
 };
 
 }  // namespace adamoe

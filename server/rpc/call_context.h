@@ -6,6 +6,7 @@
 #include "server/metrics/server_metrics.h"
 #include "server/queue/request_queue.h"
 #include "server/rpc/served_model.h"
+#include "server/structured/grammar_service.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace adamoe {
@@ -15,6 +16,7 @@ struct CallContext {
   const Tokenizer* tokenizer = nullptr;
   RequestQueue* queue = nullptr;
   ServerMetrics* metrics = nullptr;
+  GrammarService* grammars = nullptr;  // null: structured output is refused
 };
 
 }  // namespace adamoe

@@ -33,7 +33,7 @@ std::string ChoiceGrammar(const std::vector<std::string>& choices) {
 GrammarText ToGrammarText(const StructuredOutput& structured) {
   switch (structured.kind) {
     case StructuredOutput::Kind::kJsonObject:
-      return {GrammarText::Syntax::kJsonSchema, R"({"type":"object"})"};
+      return {GrammarText::Syntax::kJsonSchema, R"({"type":"object","additionalProperties":true})"};
     case StructuredOutput::Kind::kJsonSchema:
       return {GrammarText::Syntax::kJsonSchema, structured.text};
     case StructuredOutput::Kind::kRegex:

@@ -3,7 +3,7 @@
 
 The table says what each folder may include; everything it does not say is refused. Headers of the standard library and
 of other projects are not looked at, but for two rules: protobuf and gRPC stay in rpc/, client/, train/remote/ and main;
-torch stays in train/ and the tests.
+torch stays in train/ and the tests; xgrammar stays in structured/.
 """
 import pathlib
 import re
@@ -20,11 +20,12 @@ MAY_INCLUDE = {
     "server/weights": ["server/base"],
     "server/tokenizer": ["server/base"],
     "server/metrics": ["server/request", "server/base"],
+    "server/structured": ["server/tokenizer", "server/request", "server/base"],
     "server/scheduler": ["server/kv_cache/block_pool", "server/request", "server/base"],
     "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
-    "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/request", "server/base", "proto"],
+    "server/rpc": ["server/queue", "server/structured", "server/tokenizer", "server/metrics", "server/request", "server/base", "proto"],
     "client": ["proto"],
     "train": ["server/weights", "server/tokenizer", "server/base"],
     "train/remote": ["train/scorer.h", "server/weights", "server/base", "client/rpc.h", "proto"],
@@ -34,6 +35,7 @@ FOREIGN = {
     r"(grpc|google/protobuf|google/rpc|adamoe/v1)": ("server/rpc", "server/main", "client", "train/remote", "tests"),
     r"(torch|ATen|c10)": ("train", "tests"),
     r"prometheus": ("server/metrics", "server/main", "tests"),
+    r"(xgrammar|dlpack)": ("server/structured", "tests"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
