@@ -39,7 +39,7 @@ struct Request {
   // Set: the output has this form. Whoever submits the request has GrammarService::Prepare make
   // `matcher` of it first.
   std::optional<StructuredOutput> structured;
-  std::unique_ptr<TokenMatcher> matcher;  // null: any token may come
+  std::shared_ptr<TokenMatcher> matcher;  // null: any token may come. Of this request alone
   std::shared_ptr<TokenSink> sink;        // not null
   absl::Time submit_time;                 // set by RequestQueue::Submit
 };
