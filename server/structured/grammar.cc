@@ -18,8 +18,8 @@ namespace {
 
 // What a matcher may hold up its batch: at once, and altogether as so much for a start and so much
 // for each token.
-constexpr absl::Duration kPatience = absl::Milliseconds(100);
-constexpr absl::Duration kFirstAllowance = absl::Milliseconds(500);
+constexpr absl::Duration kPatience = absl::Milliseconds(500);
+constexpr absl::Duration kFirstAllowance = absl::Seconds(1);
 constexpr absl::Duration kAllowancePerToken = absl::Milliseconds(1);
 
 // What the process may be late with the news that it has run out of time.

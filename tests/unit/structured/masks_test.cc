@@ -1,11 +1,11 @@
 // Masks against an oracle that knows a grammar as the list of its texts: a token may come where
 // what is there, with the token behind it, begins one of them.
-#include <set>
-
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <random>
 #include <regex>
+#include <set>
 #include <string>
 #include <vector>
 
