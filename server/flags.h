@@ -42,6 +42,8 @@ struct ServerFlags {
   int32_t max_queued_requests = 0;
   int32_t prefill_chunk_tokens = 0;
   bool prefix_caching = true;
+  absl::Duration grammar_compile_timeout;
+  int64_t grammar_cache_bytes = 0;
   int32_t threads = 0;
   absl::Duration drain_delay;
   absl::Duration drain_timeout;

@@ -21,6 +21,9 @@
 #include "server/reloads.h"
 #include "server/rpc/rpc_server.h"
 #include "server/shutdown_signal.h"
+#include "server/structured/fork_server.h"
+#include "server/structured/grammar_service.h"
+#include "server/structured/vocabulary.h"
 
 namespace adamoe {
 namespace {
@@ -66,6 +69,13 @@ Executor::Options ExecutorOptions(const ServerFlags& flags) {
   options.max_running_requests = flags.max_running_requests;
   options.prefix_caching = flags.prefix_caching;
   options.prefill_chunk_tokens = flags.prefill_chunk_tokens;
+  return options;
+}
+
+GrammarService::Options GrammarOptions(const ServerFlags& flags) {
+  GrammarService::Options options;
+  options.limits.compile_timeout = flags.grammar_compile_timeout;
+  options.cache_bytes = static_cast<size_t>(flags.grammar_cache_bytes);
   return options;
 }
 
@@ -117,7 +127,7 @@ void ShutDown(const ServerFlags& flags, RpcServer& rpc_server, Executor& executo
   rpc_server.Shutdown(kFlushTimeout);
 }
 
-absl::Status Serve(const ServerFlags& flags) {
+absl::Status Serve(const ServerFlags& flags, std::unique_ptr<ForkServer> fork_server) {
   ASSIGN_OR_RETURN(const auto tls, OpenTls(flags));
   ASSIGN_OR_RETURN(const auto tokens, OpenTokens(flags));
   const RequestLog request_log({flags.log_format, flags.log_prompts});
@@ -128,6 +138,10 @@ absl::Status Serve(const ServerFlags& flags) {
   RequestQueue queue(&clock, flags.max_queued_requests);
   Executor executor(ExecutorOptions(flags), loaded.model.get(), &queue, &metrics, &clock);
   ASSIGN_OR_RETURN(const auto exposer, ServeMetrics(flags.metrics_listen, metrics));
+  ASSIGN_OR_RETURN(
+      const auto grammars,
+      GrammarService::Start(GrammarOptions(flags), std::move(fork_server),
+                            ReadVocabulary(*loaded.tokenizer, loaded.info.vocab_size), &metrics));
   executor.Start();
   ASSIGN_OR_RETURN(
       const auto rpc_server,
@@ -140,7 +154,8 @@ absl::Status Serve(const ServerFlags& flags) {
                         .queue = &queue,
                         .metrics = &metrics,
                         .authenticator = tokens.get(),
-                        .log = flags.log_requests ? &request_log : nullptr}));
+                        .log = flags.log_requests ? &request_log : nullptr,
+                        .grammars = grammars.get()}));
   Reloads reloads(tls.get(), tokens.get(), &metrics);
   const Ticker housekeeping(kReloadPeriod, [&] {
     reloads.Run();
@@ -158,10 +173,13 @@ absl::Status Serve(const ServerFlags& flags) {
 absl::Status Run(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   const auto flags = ReadFlags(argc, argv);
+  // While there is one thread.
+  auto fork_server = ForkServer::Start();
   StartLog(flags.ok() ? flags->log_level : "info", RequestedLogFormat());
   RETURN_IF_ERROR(flags.status());
+  RETURN_IF_ERROR(fork_server.status());
   RETURN_IF_ERROR(EndOnShutdownSignals());
-  return Serve(*flags);
+  return Serve(*flags, *std::move(fork_server));
 }
 
 }  // namespace

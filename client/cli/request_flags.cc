@@ -1,8 +1,12 @@
 #include "client/cli/request_flags.h"
 
+#include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "absl/flags/flag.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -55,6 +59,18 @@ ABSL_FLAG(absl::optional<float>, null_bias, absl::nullopt,
           "Default: 0, as trained");
 ABSL_FLAG(absl::optional<uint32_t>, max_experts_per_token, absl::nullopt,
           "True experts per token and layer at most, >= 1. Default: no limit");
+ABSL_FLAG(std::string, json_schema, "",
+          "The output is JSON that is valid under this JSON Schema: a file, or the schema itself "
+          "where the value begins with {. Default: any text");
+ABSL_FLAG(bool, json_object, false, "The output is a JSON object");
+ABSL_FLAG(
+    std::string, regex, "",
+    "The output is a text that this regular expression matches as a whole. Default: any text");
+ABSL_FLAG(std::string, grammar, "",
+          "File of an EBNF grammar; the output is one of its rule root. Default: any text");
+ABSL_FLAG(adamoe::StopTexts, choice, {},
+          "The output is one of these texts, divided by commas; the flag may be repeated, and "
+          "takes the escapes of --stop. Default: any text");
 ABSL_FLAG(bool, experts_per_layer, false,
           "Asks for every token's experts in each layer (shown with --json)");
 
@@ -90,6 +106,51 @@ void FillSampling(v1::Sampling* sampling) {
   sampling->set_frequency_penalty(absl::GetFlag(FLAGS_frequency_penalty));
   sampling->set_ignore_eos(absl::GetFlag(FLAGS_ignore_eos));
   for (std::string& text : absl::GetFlag(FLAGS_stop).texts) sampling->add_stop(std::move(text));
+}
+
+absl::StatusOr<std::string> ReadFile(absl::string_view flag, const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  if (!file || !(text << file.rdbuf())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, ": cannot read '", path, "', or it is empty"));
+  }
+  return text.str();
+}
+
+absl::StatusOr<v1::StructuredOutput> StructuredFromFlags() {
+  v1::StructuredOutput structured;
+  int num_forms = 0;
+  if (const std::string schema = absl::GetFlag(FLAGS_json_schema); !schema.empty()) {
+    ++num_forms;
+    const bool is_text = absl::StartsWith(absl::StripLeadingAsciiWhitespace(schema), "{");
+    auto text = is_text ? schema : ReadFile("json_schema", schema);
+    if (!text.ok()) return text.status();
+    structured.set_json_schema(*std::move(text));
+  }
+  if (absl::GetFlag(FLAGS_json_object)) {
+    ++num_forms;
+    structured.set_json_object(true);
+  }
+  if (std::string regex = absl::GetFlag(FLAGS_regex); !regex.empty()) {
+    ++num_forms;
+    structured.set_regex(std::move(regex));
+  }
+  if (const std::string path = absl::GetFlag(FLAGS_grammar); !path.empty()) {
+    ++num_forms;
+    auto text = ReadFile("grammar", path);
+    if (!text.ok()) return text.status();
+    structured.set_grammar(*std::move(text));
+  }
+  if (StopTexts choices = absl::GetFlag(FLAGS_choice); !choices.texts.empty()) {
+    ++num_forms;
+    for (std::string& text : choices.texts) {
+      structured.mutable_choice()->add_choices(std::move(text));
+    }
+  }
+  if (num_forms <= 1) return structured;
+  return absl::InvalidArgumentError(
+      "--json_schema, --json_object, --regex, --grammar and --choice: at most one may be given");
 }
 
 }  // namespace
@@ -131,6 +192,11 @@ absl::StatusOr<v1::GenerateRequest> GenerateRequestFromFlags() {
   request.set_prompt_logprobs(absl::GetFlag(FLAGS_prompt_logprobs));
   request.set_priority(absl::GetFlag(FLAGS_priority));
   request.set_experts_per_layer(absl::GetFlag(FLAGS_experts_per_layer));
+  auto structured = StructuredFromFlags();
+  if (!structured.ok()) return structured.status();
+  if (structured->form_case() != v1::StructuredOutput::FORM_NOT_SET) {
+    *request.mutable_structured() = *std::move(structured);
+  }
   const v1::Compute compute = ComputeFromFlags();
   if (compute.has_null_bias() || compute.has_max_experts_per_token())
     *request.mutable_compute() = compute;

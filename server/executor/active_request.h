@@ -70,8 +70,9 @@ struct ActiveRequest {
 
   int32_t prompt_progress =
       0;  // prompt positions that have been run, or taken from the cache, at least once
-  bool scheduled = false;    // has been admitted at least once
-  absl::Time schedule_time;  // when that was
+  bool scheduled = false;        // has been admitted at least once
+  bool output_complete = false;  // its matcher allows no further token
+  absl::Time schedule_time;      // when that was
   absl::Time first_token_time;
   absl::Time last_token_time;
 };

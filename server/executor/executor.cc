@@ -44,6 +44,12 @@ bool IsStopToken(const SamplingParams& params, int32_t token) {
   return std::find(stops.begin(), stops.end(), token) != stops.end();
 }
 
+// Why a request ends whose last position has run without giving a token.
+FinishReason ReasonWithoutToken(const ActiveRequest& request) {
+  if (request.output_complete) return FinishReason::kStopToken;
+  return request.request->sampling.max_tokens > 0 ? FinishReason::kLength : FinishReason::kNone;
+}
+
 }  // namespace
 
 class Executor::Impl {
@@ -318,8 +324,7 @@ void Executor::Impl::PublishTo(ActiveRequest* request,
     request->request->sink->OnPromptTokens(request->TakePromptInfos());
   }
   if (token->has_value()) return HandOver(request, **std::move(token), now);
-  End(request, absl::OkStatus(),
-      request->request->sampling.max_tokens > 0 ? FinishReason::kLength : FinishReason::kNone);
+  End(request, absl::OkStatus(), ReasonWithoutToken(*request));
 }
 
 void Executor::Impl::HandOver(ActiveRequest* request, TokenInfo token, absl::Time now) {
@@ -342,6 +347,8 @@ void Executor::Impl::HandOver(ActiveRequest* request, TokenInfo token, absl::Tim
     End(request, absl::OkStatus(), FinishReason::kStopSequence);
   } else if (request->num_output_tokens() >= request->max_output_tokens) {
     End(request, absl::OkStatus(), FinishReason::kLength);
+  } else if (request->request->matcher != nullptr) {
+    request->request->matcher->Append(id);
   }
 }
 

@@ -13,6 +13,7 @@ namespace {
 using Candidate = Sampler::Scratch::Candidate;
 
 constexpr float kLargest = std::numeric_limits<float>::max();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 bool MoreLikely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
@@ -25,6 +26,18 @@ uint64_t Mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
+}
+
+// Gives every token that is not allowed, of any where `allowed` is not empty, minus infinity.
+void Bar(TokenMask allowed, absl::Span<float> logits) {
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    if (allowed[word] == ~0u) continue;
+    const size_t begin = word * 32;
+    const size_t end = std::min(begin + 32, logits.size());
+    for (size_t id = begin; id < end; ++id) {
+      if ((allowed[word] >> (id - begin) & 1u) == 0) logits[id] = -kInfinity;
+    }
+  }
 }
 
 double TotalWeight(const std::vector<Candidate>& candidates) {
@@ -81,11 +94,12 @@ Sampler::Sampler(const SamplingParams* params, uint64_t seed, absl::Span<const i
   if (params->repetition_penalty != 1.0f) seen_.insert(prompt.begin(), prompt.end());
 }
 
-absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits, Scratch* scratch) const {
+absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits, TokenMask allowed,
+                                        Scratch* scratch) const {
   RETURN_IF_ERROR(CheckLogits(logits));
-  if (AdjustsLogits()) {
+  if (!allowed.empty() || AdjustsLogits()) {
     scratch->logits.assign(logits.begin(), logits.end());
-    Adjust(absl::MakeSpan(scratch->logits));
+    Adjust(allowed, absl::MakeSpan(scratch->logits));
     logits = scratch->logits;
   }
   const int32_t likeliest = ArgMax(logits);
@@ -107,14 +121,20 @@ bool Sampler::AdjustsLogits() const {
          (num_output_tokens_ < params_->min_tokens && !params_->stop_token_ids.empty());
 }
 
-void Sampler::Adjust(absl::Span<float> logits) const {
+void Sampler::Adjust(TokenMask allowed, absl::Span<float> logits) const {
+  Bar(allowed, logits);
   for (const auto& [id, bias] : params_->logit_bias) logits[id] += bias;
-  if (num_output_tokens_ < params_->min_tokens) {
-    for (const int32_t id : params_->stop_token_ids) {
-      logits[id] = -std::numeric_limits<float>::infinity();
-    }
+  if (num_output_tokens_ < params_->min_tokens && !OnlyStopsAllowed(allowed)) {
+    for (const int32_t id : params_->stop_token_ids) logits[id] = -kInfinity;
   }
   Penalise(logits);
+}
+
+bool Sampler::OnlyStopsAllowed(TokenMask allowed) const {
+  if (allowed.empty()) return false;
+  std::vector<uint32_t> others(allowed.begin(), allowed.end());
+  for (const int32_t id : params_->stop_token_ids) others[id / 32] &= ~(1u << (id % 32));
+  return std::all_of(others.begin(), others.end(), [](uint32_t word) { return word == 0; });
 }
 
 // What was minus infinity stays so: a penalty neither allows nor, by overflow, forbids or forces a

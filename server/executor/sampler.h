@@ -1,7 +1,8 @@
 // Chooses one request's next token from a row of logits.
 //
-// In this order: logit_bias is added; stop tokens are barred until min_tokens are out;
-// repetition_penalty (prompt and output), then presence and frequency penalties (output);
+// In this order: tokens that the request's matcher does not allow are barred, whatever their bias;
+// logit_bias is added; stop tokens are barred until min_tokens are out, unless the matcher allows
+// no other; repetition_penalty (prompt and output), then presence and frequency penalties (output);
 // temperature 0 takes the largest logit (the lowest id of equal ones) and ends here. Otherwise the
 // logits are divided by the temperature, cut to the top_k most likely tokens, of these to the
 // fewest that hold top_p of their mass, of these to those at least min_p times as likely as the
@@ -20,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "server/request/sampling_params.h"
+#include "server/request/token_matcher.h"
 
 namespace adamoe {
 
@@ -40,9 +42,12 @@ class Sampler {
   // `params` must outlive the sampler. `seed` is used where params.seed is unset.
   Sampler(const SamplingParams* params, uint64_t seed, absl::Span<const int32_t> prompt);
 
-  // The next output token. INTERNAL when the logits describe no distribution, or none of finite
-  // logit is left to choose. REQUIRES: ids in `params` and prompt are below logits.size().
-  absl::StatusOr<int32_t> Sample(absl::Span<const float> logits, Scratch* scratch) const;
+  // The next output token, one of `allowed` (empty: of all). INTERNAL when the logits describe no
+  // distribution, or none of finite logit is left to choose. REQUIRES: ids in `params` and prompt
+  // are below logits.size(); `allowed` is empty, or TokenMaskWords(logits.size()) words with a bit
+  // set.
+  absl::StatusOr<int32_t> Sample(absl::Span<const float> logits, TokenMask allowed,
+                                 Scratch* scratch) const;
 
   // The token chosen last is part of the output now.
   void Append(int32_t token);
@@ -51,7 +56,8 @@ class Sampler {
 
  private:
   bool AdjustsLogits() const;
-  void Adjust(absl::Span<float> logits) const;
+  void Adjust(TokenMask allowed, absl::Span<float> logits) const;
+  bool OnlyStopsAllowed(TokenMask allowed) const;
   void Penalise(absl::Span<float> logits) const;
   int32_t Draw(absl::Span<const float> logits, float max, Scratch* scratch) const;
   int32_t DrawFiltered(absl::Span<const float> logits, float max, Scratch* scratch) const;

@@ -1,5 +1,6 @@
 #include "server/executor/step_output.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
@@ -27,7 +28,14 @@ absl::StatusOr<std::optional<TokenInfo>> StepOutput::Read(const StepPiece& piece
   if (request.owes_prompt_infos()) RETURN_IF_ERROR(FillPromptInfos(piece));
   if (!request.ran_every_token() || request.max_output_tokens == 0) return std::nullopt;
   const int32_t row = piece.row_end - 1;
-  const absl::StatusOr<int32_t> id = request.sampler.Sample(LogitsOfRow(row), scratch_);
+  TokenMask allowed;
+  if (TokenMatcher* const matcher = request.request->matcher.get(); matcher != nullptr) {
+    ASSIGN_OR_RETURN(allowed, matcher->Allowed());
+    const auto none = [](uint32_t word) { return word == 0; };
+    piece.request->output_complete = std::all_of(allowed.begin(), allowed.end(), none);
+    if (piece.request->output_complete) return std::nullopt;
+  }
+  const absl::StatusOr<int32_t> id = request.sampler.Sample(LogitsOfRow(row), allowed, scratch_);
   if (!id.ok()) return At("output token", request.num_output_tokens(), id.status());
   return Describe(request, *id, row, piece.token_begin + piece.num_tokens - 1);
 }

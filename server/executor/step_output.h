@@ -35,9 +35,10 @@ class StepOutput {
   StepPiece PieceAt(size_t i, ActiveRequest* request) const;
 
   // Fills in the request's prompt_infos as far as this step knows them, and returns its next token
-  // if the step ran its last position and tokens are wanted. INTERNAL when the logits describe no
-  // distribution. REQUIRES: the scheduler has committed the step; nothing of it was appended to the
-  // request yet.
+  // if the step ran its last position and tokens are wanted: one that its matcher, where it has
+  // one, allows; none, and output_complete set, when that allows none. INTERNAL when the logits
+  // describe no distribution, or as the matcher says. REQUIRES: the scheduler has committed the
+  // step; nothing of it was appended to the request yet.
   absl::StatusOr<std::optional<TokenInfo>> Read(const StepPiece& piece) const;
 
  private:

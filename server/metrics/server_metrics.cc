@@ -77,6 +77,7 @@ ServerMetrics::ServerMetrics(const Options& options, const Clock* clock)
   RegisterRequests();
   RegisterExperts(options);
   RegisterTimes();
+  RegisterGrammars();
   load_.num_blocks = options.num_kv_blocks;
   load_.num_free_blocks = options.num_kv_blocks;
 }
@@ -215,6 +216,19 @@ void ServerMetrics::RegisterTimes() {
                         .Add({}, OverheadBuckets());
 }
 
+void ServerMetrics::RegisterGrammars() {
+  const auto counter = [this](const char* name, const char* help) {
+    return &CounterFamily(*registry_, name, help).Add({});
+  };
+  grammar_cache_hits_ = counter("adamoe_grammar_cache_hits_total",
+                                "Requests whose form (schema, grammar ...) was known already.");
+  grammar_cache_misses_ = counter("adamoe_grammar_cache_misses_total",
+                                  "Requests that waited for their form to be worked out.");
+  grammar_compile_ = &HistogramFamily(*registry_, "adamoe_grammar_compile_seconds",
+                                      "Time to work out a form, or to refuse it.")
+                          .Add({}, LatencyBuckets());
+}
+
 void ServerMetrics::KindCounters::Add(const SlotCounts& slots) const {
   true_slots->Increment(static_cast<double>(slots.true_slots));
   null_slots->Increment(static_cast<double>(slots.null_slots));
@@ -317,6 +331,14 @@ void ServerMetrics::OnTokenExperts(double mean_experts_per_layer) {
 
 void ServerMetrics::OnAdmitted(absl::Duration queue_time) {
   request_queue_time_->Observe(absl::ToDoubleSeconds(queue_time));
+}
+
+void ServerMetrics::OnGrammarLookup(bool hit) {
+  (hit ? grammar_cache_hits_ : grammar_cache_misses_)->Increment();
+}
+
+void ServerMetrics::OnGrammarCompiled(absl::Duration duration) {
+  grammar_compile_->Observe(absl::ToDoubleSeconds(duration));
 }
 
 }  // namespace adamoe

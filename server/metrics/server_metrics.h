@@ -21,6 +21,7 @@
 #include "server/metrics/expert_flops.h"
 #include "server/metrics/load_window.h"
 #include "server/metrics/other_flops.h"
+#include "server/request/grammar_observer.h"
 #include "server/request/step_observer.h"
 
 namespace prometheus {
@@ -40,7 +41,7 @@ inline constexpr int kNumRequestOutcomes = 6;
 // As the label has it.
 const char* NameOf(RequestOutcome outcome);
 
-class ServerMetrics final : public StepObserver {
+class ServerMetrics final : public StepObserver, public GrammarObserver {
  public:
   struct Options {
     std::map<std::string, std::string> model_labels = {};  // of model_info
@@ -88,6 +89,9 @@ class ServerMetrics final : public StepObserver {
   void OnTokenExperts(double mean_experts_per_layer) override;
   void OnAdmitted(absl::Duration queue_time) override;
 
+  void OnGrammarLookup(bool hit) override;
+  void OnGrammarCompiled(absl::Duration duration) override;
+
  private:
   struct KindCounters {
     prometheus::Counter* true_slots;
@@ -111,6 +115,7 @@ class ServerMetrics final : public StepObserver {
   void RegisterRequests();
   void RegisterExperts(const Options& options);
   void RegisterTimes();
+  void RegisterGrammars();
   void AddPhase(const SlotCounts& slots, const OtherWork& work, const PhaseCounters& counters);
 
   const ExpertFlopsRates flops_;
@@ -143,6 +148,9 @@ class ServerMetrics final : public StepObserver {
   std::array<prometheus::Histogram*, 3> step_duration_;  // by StepPhase
   prometheus::Histogram* step_overhead_;
   prometheus::Counter* dropped_log_lines_;
+  prometheus::Counter* grammar_cache_hits_;
+  prometheus::Counter* grammar_cache_misses_;
+  prometheus::Histogram* grammar_compile_;
 
   mutable absl::Mutex mu_;
   LoadReport load_ ABSL_GUARDED_BY(mu_);

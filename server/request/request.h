@@ -13,6 +13,8 @@
 #include "absl/time/time.h"
 #include "server/request/compute_dial.h"
 #include "server/request/sampling_params.h"
+#include "server/request/structured_output.h"
+#include "server/request/token_matcher.h"
 #include "server/request/token_sink.h"
 
 namespace adamoe {
@@ -34,8 +36,12 @@ struct Request {
   // REQUIRES: sampling.max_tokens = 0, prompt_info_from is set.
   std::optional<int32_t> scored_next_token;
   bool experts_per_layer = false;
-  std::shared_ptr<TokenSink> sink;  // not null
-  absl::Time submit_time;           // set by RequestQueue::Submit
+  // Set: the output has this form. Whoever submits the request has GrammarService::Prepare make
+  // `matcher` of it first.
+  std::optional<StructuredOutput> structured;
+  std::shared_ptr<TokenMatcher> matcher;  // null: any token may come. Of this request alone
+  std::shared_ptr<TokenSink> sink;        // not null
+  absl::Time submit_time;                 // set by RequestQueue::Submit
 };
 
 }  // namespace adamoe

@@ -11,11 +11,13 @@ namespace adamoe {
 
 struct SamplingParams {
   uint32_t max_tokens = 256;  // tokens to generate; 0: only the prompt is run (Score)
-  uint32_t min_tokens = 0;    // stop tokens are not sampled before this many tokens are out
-  float temperature = 1.0f;   // >= 0; 0: greedy
-  uint32_t top_k = 0;         // 0: off
-  float top_p = 1.0f;         // (0, 1]; 1: off
-  float min_p = 0.0f;         // [0, 1]; 0: off
+  // Stop tokens are not sampled before this many tokens are out, unless a Request::matcher allows
+  // nothing else.
+  uint32_t min_tokens = 0;
+  float temperature = 1.0f;  // >= 0; 0: greedy
+  uint32_t top_k = 0;        // 0: off
+  float top_p = 1.0f;        // (0, 1]; 1: off
+  float min_p = 0.0f;        // [0, 1]; 0: off
   float repetition_penalty =
       1.0f;  // > 0; 1: off. Over prompt and output, as in CTRL (arXiv 1909.05858)
   float presence_penalty = 0.0f;   // over the output, as OpenAI defines it

@@ -39,7 +39,7 @@ enum class FinishReason { kNone, kStopToken, kStopSequence, kLength };
 
 struct Outcome {
   // Ok when the request came to its own end. Else CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE (shut
-  // down), RESOURCE_EXHAUSTED (cannot fit the KV cache) or INTERNAL.
+  // down), RESOURCE_EXHAUSTED (cannot fit the KV cache), INTERNAL, or as Request::matcher says.
   absl::Status status;
   FinishReason reason = FinishReason::kNone;  // set when status is ok and tokens were asked for
   Usage usage;

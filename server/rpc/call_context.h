@@ -8,6 +8,7 @@
 #include "server/queue/request_queue.h"
 #include "server/rpc/served_model.h"
 #include "server/security/authenticator.h"
+#include "server/structured/grammar_service.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace adamoe {
@@ -19,6 +20,7 @@ struct CallContext {
   ServerMetrics* metrics = nullptr;
   const Authenticator* authenticator = nullptr;  // null: no tokens are wanted
   const RequestLog* log = nullptr;               // null: requests are not logged
+  GrammarService* grammars = nullptr;  // null: structured output is refused
 };
 
 }  // namespace adamoe

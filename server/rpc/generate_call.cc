@@ -14,10 +14,13 @@
 #include "server/rpc/generation_output.h"
 #include "server/rpc/grpc_codec.h"
 #include "server/rpc/logged_prompt.h"
+#include "server/rpc/request_errors.h"
 #include "server/rpc/validation.h"
 
 namespace adamoe {
 namespace {
+
+constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 
 class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public TokenSink,
@@ -71,8 +74,11 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void OnCancel() override ABSL_LOCKS_EXCLUDED(mu_) {
-    absl::MutexLock lock(&mu_);
-    Abandon();
+    {
+      absl::MutexLock lock(&mu_);
+      Abandon();
+    }
+    Send();
   }
 
   void OnDone() override { self_.reset(); }
@@ -86,14 +92,53 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     Request& request = *checked.request;
     request.deadline = deadline_;
     request.sink = self_;
-    absl::MutexLock lock(&mu_);
-    record_.set_request_id(request.id);
-    output_.emplace(GenerationOutput::Options{request.id, std::move(checked.stops),
-                                              request.sampling.stop_token_ids,
-                                              request.sampling.min_tokens, context_.model->flops},
-                    *context_.tokenizer);
-    ASSIGN_OR_RETURN(ticket_, record_.Submit(std::move(checked.request)));
-    return absl::OkStatus();
+    {
+      absl::MutexLock lock(&mu_);
+      record_.set_request_id(request.id);
+      output_.emplace(GenerationOutput::Options{request.id, std::move(checked.stops),
+                                                request.sampling.stop_token_ids,
+                                                request.sampling.min_tokens, context_.model->flops},
+                      *context_.tokenizer);
+      if (!request.structured.has_value()) {
+        ASSIGN_OR_RETURN(ticket_, record_.Submit(std::move(checked.request)));
+        return absl::OkStatus();
+      }
+      preparing_ = true;
+    }
+    return Prepare(std::move(checked.request));
+  }
+
+  // Has the request's grammar worked out, which then comes to OnPrepared.
+  absl::Status Prepare(std::unique_ptr<Request> owned) ABSL_LOCKS_EXCLUDED(mu_) {
+    if (context_.grammars == nullptr) {
+      return absl::UnimplementedError("this server does no structured output");
+    }
+    const auto request = std::make_shared<std::unique_ptr<Request>>(std::move(owned));
+    const absl::Status status = context_.grammars->Prepare(
+        *(*request)->structured, (*request)->sampling.stop_token_ids,
+        [self = self_, request](absl::StatusOr<std::unique_ptr<TokenMatcher>> matcher) {
+          self->OnPrepared(std::move(*request), std::move(matcher));
+        });
+    return absl::IsResourceExhausted(status) ? WithRetryAfter(status, kRetryAfter) : status;
+  }
+
+  void OnPrepared(std::unique_ptr<Request> request,
+                  absl::StatusOr<std::unique_ptr<TokenMatcher>> matcher) ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::Status status = matcher.status();
+    {
+      absl::MutexLock lock(&mu_);
+      preparing_ = false;
+      if (outcome_.has_value()) return;  // the client has gone meanwhile
+      if (matcher.ok()) {
+        request->matcher = *std::move(matcher);
+        auto ticket = record_.Submit(std::move(request));
+        status = ticket.status();
+        if (ticket.ok()) ticket_ = *ticket;
+      } else {
+        status = FieldError(FieldOf(*request->structured), status);
+      }
+    }
+    if (!status.ok()) OnFinish({status, FinishReason::kNone, {}});
   }
 
   // Lets in only who may call, and tells the record what the request says of itself.
@@ -110,7 +155,9 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // The client is gone: nothing more is sent, and the executor need not go on.
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     abandoned_ = true;
-    if (ticket_.has_value() && !outcome_.has_value()) context_.queue->Cancel(*ticket_);
+    if (outcome_.has_value()) return;
+    if (ticket_.has_value()) context_.queue->Cancel(*ticket_);
+    if (preparing_) outcome_ = Outcome{absl::CancelledError("cancelled"), FinishReason::kNone, {}};
   }
 
   // How the stream ends. REQUIRES: outcome_ is set.
@@ -166,6 +213,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::optional<GenerationOutput> output_ ABSL_GUARDED_BY(mu_);  // set once the request is valid
   std::optional<RequestTicket> ticket_ ABSL_GUARDED_BY(mu_);
   std::optional<Outcome> outcome_ ABSL_GUARDED_BY(mu_);
+  bool preparing_ ABSL_GUARDED_BY(mu_) = false;  // its grammar is being worked out
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finishing_ ABSL_GUARDED_BY(mu_) = false;
   bool abandoned_ ABSL_GUARDED_BY(mu_) = false;

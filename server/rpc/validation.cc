@@ -240,6 +240,55 @@ absl::StatusOr<SamplingParams> CheckSampling(const v1::Sampling& proto, uint32_t
   return params;
 }
 
+absl::Status CheckGrammarBytes(absl::string_view field, size_t num_bytes) {
+  if (num_bytes >= 1 && num_bytes <= kMaxGrammarBytes) return absl::OkStatus();
+  return FieldError(field, absl::StrCat(num_bytes, " bytes is not in [1, ", kMaxGrammarBytes, "]"));
+}
+
+absl::Status CheckChoice(const v1::Choice& choice, StructuredOutput& structured) {
+  const std::string field = absl::StrCat(FieldOf(structured), ".choices");
+  if (choice.choices().empty()) return FieldError(field, "none, at least one is needed");
+  RETURN_IF_ERROR(CheckCount(field, choice.choices_size(), kMaxChoices));
+  size_t num_bytes = 0;
+  for (int i = 0; i < choice.choices_size(); ++i) {
+    if (choice.choices(i).empty()) {
+      return FieldError(absl::StrCat(field, "[", i, "]"), "is empty, at least a byte is needed");
+    }
+    num_bytes += choice.choices(i).size();
+  }
+  RETURN_IF_ERROR(CheckGrammarBytes(field, num_bytes));
+  structured.choices.assign(choice.choices().begin(), choice.choices().end());
+  return absl::OkStatus();
+}
+
+// Whether the text means anything shows when it is compiled.
+absl::StatusOr<StructuredOutput> CheckStructured(const v1::StructuredOutput& proto) {
+  StructuredOutput structured;
+  switch (proto.form_case()) {
+    case v1::StructuredOutput::kJsonSchema:
+      structured = {StructuredOutput::Kind::kJsonSchema, proto.json_schema(), {}};
+      break;
+    case v1::StructuredOutput::kRegex:
+      structured = {StructuredOutput::Kind::kRegex, proto.regex(), {}};
+      break;
+    case v1::StructuredOutput::kGrammar:
+      structured = {StructuredOutput::Kind::kGrammar, proto.grammar(), {}};
+      break;
+    case v1::StructuredOutput::kChoice:
+      structured.kind = StructuredOutput::Kind::kChoice;
+      RETURN_IF_ERROR(CheckChoice(proto.choice(), structured));
+      return structured;
+    case v1::StructuredOutput::kJsonObject:
+      if (proto.json_object()) return structured;
+      return FieldError("structured.json_object", "false: leave structured out for any text");
+    case v1::StructuredOutput::FORM_NOT_SET:
+      return FieldError("structured",
+                        "one of json_schema, regex, grammar, choice and json_object must be set");
+  }
+  RETURN_IF_ERROR(CheckGrammarBytes(FieldOf(structured), structured.text.size()));
+  return structured;
+}
+
 // A context as text, with the space at its end that belongs to the continuations.
 struct TextContext {
   std::string text;
@@ -307,6 +356,22 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> CheckContinuations(const v1::S
 
 }  // namespace
 
+absl::string_view FieldOf(const StructuredOutput& structured) {
+  switch (structured.kind) {
+    case StructuredOutput::Kind::kJsonObject:
+      return "structured.json_object";
+    case StructuredOutput::Kind::kJsonSchema:
+      return "structured.json_schema";
+    case StructuredOutput::Kind::kRegex:
+      return "structured.regex";
+    case StructuredOutput::Kind::kGrammar:
+      return "structured.grammar";
+    case StructuredOutput::Kind::kChoice:
+      break;
+  }
+  return "structured.choice";
+}
+
 absl::StatusOr<CheckedGenerate> CheckGenerate(const v1::GenerateRequest& proto,
                                               const Tokenizer& tokenizer,
                                               const ServedModel& model) {
@@ -329,6 +394,9 @@ absl::StatusOr<CheckedGenerate> CheckGenerate(const v1::GenerateRequest& proto,
   ASSIGN_OR_RETURN(request.compute, CheckCompute(proto.compute()));
   request.priority = proto.priority();
   request.experts_per_layer = proto.experts_per_layer();
+  if (proto.has_structured()) {
+    ASSIGN_OR_RETURN(request.structured, CheckStructured(proto.structured()));
+  }
   return checked;
 }
 

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "server/request/compute_dial.h"
 #include "server/request/request.h"
+#include "server/request/structured_output.h"
 #include "server/rpc/served_model.h"
 #include "server/tokenizer/tokenizer.h"
 
@@ -27,6 +29,9 @@ struct CheckedGenerate {
   std::unique_ptr<Request> request;  // without sink and deadline
   std::vector<std::string> stops;
 };
+
+// The field that `structured` came from, as errors name it.
+absl::string_view FieldOf(const StructuredOutput& structured);
 
 absl::StatusOr<CheckedGenerate> CheckGenerate(const v1::GenerateRequest& proto,
                                               const Tokenizer& tokenizer, const ServedModel& model);

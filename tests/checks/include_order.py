@@ -3,7 +3,7 @@
 
 The table says what each folder may include; everything it does not say is refused. Headers of the standard library and
 of other projects are not looked at, but for two rules: protobuf and gRPC stay in rpc/, client/, train/remote/ and main;
-torch stays in train/ and the tests.
+torch stays in train/ and the tests; xgrammar stays in structured/.
 """
 import pathlib
 import re
@@ -22,11 +22,12 @@ MAY_INCLUDE = {
     "server/metrics": ["server/request", "server/base"],
     "server/log": ["server/request", "server/base"],
     "server/security": ["server/base"],
+    "server/structured": ["server/tokenizer", "server/request", "server/base"],
     "server/scheduler": ["server/kv_cache/block_pool", "server/request", "server/base"],
     "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
-    "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/log", "server/security", "server/request",
+    "server/rpc": ["server/queue", "server/structured", "server/tokenizer", "server/metrics", "server/log", "server/security", "server/request",
                    "server/base", "proto"],
     "client": ["proto"],
     "train": ["server/weights", "server/tokenizer", "server/base"],
@@ -38,6 +39,7 @@ FOREIGN = {
     r"(torch|ATen|c10)": ("train", "tests"),
     r"prometheus": ("server/metrics", "server/main", "tests"),
     r"openssl": ("server/security", "tests"),
+    r"(xgrammar|dlpack)": ("server/structured", "tests"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 

@@ -1,6 +1,7 @@
 #include "client/cli/request_flags.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
@@ -124,6 +125,40 @@ TEST_F(RequestFlagsTest, BadListsNameTheFlagAndTheValue) {
     EXPECT_THAT(std::string(request.status().message()),
                 AllOf(HasSubstr("--" + flag), HasSubstr(bad)));
   }
+}
+
+TEST_F(RequestFlagsTest, TheFormOfTheOutput) {
+  const struct {
+    const char* flag;
+    const char* value;
+    const char* expected;
+  } cases[] = {
+      {"json_schema", " {\"type\":\"null\"}", "json_schema: \" {\\\"type\\\":\\\"null\\\"}\""},
+      {"json_object", "true", "json_object: true"},
+      {"regex", "a+", "regex: \"a+\""},
+      {"choice", "one,two\\, three", "choice { choices: \"one\" choices: \"two, three\" }"},
+  };
+  for (const auto& [flag, value, expected] : cases) {
+    absl::FlagSaver saver;
+    Set(flag, value);
+    const auto request = GenerateRequestFromFlags();
+    ASSERT_TRUE(request.ok()) << request.status();
+    v1::StructuredOutput structured;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(expected, &structured)) << expected;
+    EXPECT_TRUE(
+        google::protobuf::util::MessageDifferencer::Equals(request->structured(), structured))
+        << request->DebugString();
+  }
+  Set("grammar", "/no/such/file");
+  EXPECT_THAT(std::string(GenerateRequestFromFlags().status().message()),
+              AllOf(HasSubstr("--grammar"), HasSubstr("/no/such/file")));
+  Set("grammar", "");
+  Set("json_schema", "/no/such/file");
+  EXPECT_THAT(std::string(GenerateRequestFromFlags().status().message()),
+              AllOf(HasSubstr("--json_schema"), HasSubstr("/no/such/file")));
+  Set("json_schema", "{}");
+  Set("regex", "a");
+  EXPECT_THAT(std::string(GenerateRequestFromFlags().status().message()), HasSubstr("at most one"));
 }
 
 TEST_F(RequestFlagsTest, CommandsThatMakeNoSense) {

@@ -28,7 +28,7 @@ int32_t SampleOnce(const SamplingParams& params, const std::vector<float>& logit
   Sampler sampler(&params, 0, prompt);
   for (const int32_t token : output) sampler.Append(token);
   Sampler::Scratch scratch;
-  const auto token = sampler.Sample(logits, &scratch);
+  const auto token = sampler.Sample(logits, {}, &scratch);
   EXPECT_TRUE(token.ok()) << token.status();
   return token.value_or(-1);
 }
@@ -39,7 +39,7 @@ std::vector<int> Frequencies(const SamplingParams& params, const std::vector<flo
   Sampler::Scratch scratch;
   std::vector<int> counts(logits.size());
   for (int i = 0; i < kDraws; ++i) {
-    const auto token = sampler.Sample(logits, &scratch);
+    const auto token = sampler.Sample(logits, {}, &scratch);
     EXPECT_TRUE(token.ok()) << token.status();
     ++counts[token.value_or(0)];
     sampler.Append(0);
@@ -222,9 +222,9 @@ TEST(SamplerTest, TheSameSeedDrawsTheSameWhateverTheSamplerDidBefore) {
   Sampler second(&params, 2, {});
   Sampler::Scratch scratch;
   for (int i = 0; i < 200; ++i) {
-    const auto token = first.Sample(kLogits, &scratch);
-    (void)second.Sample({0.0f, 0.0f, 1.0f}, &scratch);  // a row that comes to nothing
-    EXPECT_EQ(*token, *second.Sample(kLogits, &scratch));
+    const auto token = first.Sample(kLogits, {}, &scratch);
+    (void)second.Sample({0.0f, 0.0f, 1.0f}, {}, &scratch);  // a row that comes to nothing
+    EXPECT_EQ(*token, *second.Sample(kLogits, {}, &scratch));
     first.Append(*token);
     second.Append(*token);
   }
@@ -243,8 +243,8 @@ TEST(SamplerTest, SeedsAndPositionsDiffer) {
   EXPECT_GT(drawn.size(), 85u) << "of 100 draws from 1000";
   params.seed.reset();
   Sampler::Scratch scratch;
-  EXPECT_NE(*Sampler(&params, 1, {}).Sample(flat, &scratch),
-            *Sampler(&params, 2, {}).Sample(flat, &scratch));
+  EXPECT_NE(*Sampler(&params, 1, {}).Sample(flat, {}, &scratch),
+            *Sampler(&params, 2, {}).Sample(flat, {}, &scratch));
 }
 
 TEST(SamplerTest, HostileLogitsAreAnError) {
@@ -253,15 +253,15 @@ TEST(SamplerTest, HostileLogitsAreAnError) {
     const SamplingParams params = Params(temperature);
     const Sampler sampler(&params, 0, {});
     for (const float bad : {std::nanf(""), kInfinity}) {
-      EXPECT_EQ(sampler.Sample({0.0f, bad, 1.0f}, &scratch).status().code(),
+      EXPECT_EQ(sampler.Sample({0.0f, bad, 1.0f}, {}, &scratch).status().code(),
                 absl::StatusCode::kInternal);
     }
-    EXPECT_FALSE(sampler.Sample({-kInfinity, -kInfinity}, &scratch).ok());
+    EXPECT_FALSE(sampler.Sample({-kInfinity, -kInfinity}, {}, &scratch).ok());
   }
   SamplingParams params = Params();
   params.min_tokens = 1;
   params.stop_token_ids = {0, 1};
-  EXPECT_EQ(Sampler(&params, 0, {}).Sample({0.0f, 0.0f}, &scratch).status().code(),
+  EXPECT_EQ(Sampler(&params, 0, {}).Sample({0.0f, 0.0f}, {}, &scratch).status().code(),
             absl::StatusCode::kInternal);
 }
 

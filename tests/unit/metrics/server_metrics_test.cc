@@ -102,6 +102,9 @@ TEST(ServerMetricsTest, FamiliesAndTypesAreThePublicOnes) {
       {"adamoe_step_tokens", "histogram"},
       {"adamoe_step_duration_seconds", "histogram"},
       {"adamoe_step_overhead_seconds", "histogram"},
+      {"adamoe_grammar_cache_hits_total", "counter"},
+      {"adamoe_grammar_cache_misses_total", "counter"},
+      {"adamoe_grammar_compile_seconds", "histogram"},
   };
   EXPECT_EQ(Read(ServerMetrics(options, &clock)).types, expected);
   auto without_experts = expected;

@@ -329,5 +329,40 @@ TEST_F(ValidationTest, ScoreTakesAWholeContextAndTheTokenAfterIt) {
   EXPECT_TRUE(Score("context_tokens { " + Repeat(64, "ids: 3 ") + "} " + one).ok());
 }
 
+TEST_F(ValidationTest, Structured) {
+  const std::string prompt = "prompt: 'x' ";
+  EXPECT_FALSE((*Generate(prompt)).request->structured.has_value());
+  const auto regex = Generate(prompt + "structured { regex: 'a+' }");
+  ASSERT_TRUE(regex.ok()) << regex.status();
+  ASSERT_TRUE(regex->request->structured.has_value());
+  EXPECT_EQ(regex->request->structured->kind, StructuredOutput::Kind::kRegex);
+  EXPECT_EQ(regex->request->structured->text, "a+");
+  const auto choice = Generate(prompt + "structured { choice { choices: 'a' choices: 'b' } }");
+  ASSERT_TRUE(choice.ok()) << choice.status();
+  EXPECT_THAT(choice->request->structured->choices, ElementsAre("a", "b"));
+  EXPECT_TRUE(Generate(prompt + "structured { json_object: true }").ok());
+  EXPECT_TRUE(Generate(prompt + "structured { regex: '" + std::string(65536, 'a') + "' }").ok());
+
+  ExpectFieldError(Generate(prompt + "structured {}").status(), "structured", "must be set");
+  ExpectFieldError(Generate(prompt + "structured { json_object: false }").status(),
+                   "structured.json_object", "false");
+  ExpectFieldError(Generate(prompt + "structured { json_schema: '' }").status(),
+                   "structured.json_schema", "0 bytes is not in [1, 65536]");
+  ExpectFieldError(
+      Generate(prompt + "structured { grammar: '" + std::string(65537, 'a') + "' }").status(),
+      "structured.grammar", "65537 bytes");
+  ExpectFieldError(Generate(prompt + "structured { choice {} }").status(),
+                   "structured.choice.choices", "none");
+  ExpectFieldError(Generate(prompt + "structured { choice { choices: 'a' choices: '' } }").status(),
+                   "structured.choice.choices[1]", "empty");
+  ExpectFieldError(
+      Generate(prompt + "structured { choice {" + Repeat(1025, " choices: 'a'") + "} }").status(),
+      "structured.choice.choices", "1025 entries");
+  ExpectFieldError(Generate(prompt + "structured { choice { choices: '" + std::string(40000, 'a') +
+                            "' choices: '" + std::string(40000, 'b') + "' } }")
+                       .status(),
+                   "structured.choice.choices", "80000 bytes");
+}
+
 }  // namespace
 }  // namespace adamoe
