@@ -22,6 +22,7 @@ MAY_INCLUDE = {
     "server/metrics": ["server/request", "server/base"],
     "server/scheduler": ["server/kv_cache/block_pool", "server/request", "server/base"],
     "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
+    "server/device": ["server/model/model.h", "server/weights/mixtral_weights.h", "server/base"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
     "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/request", "server/base", "proto"],
