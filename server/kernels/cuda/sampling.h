@@ -12,12 +12,11 @@
 
 namespace adamoe::cuda {
 
-// 16 bytes, as the device writes it.
+// 12 bytes, as the device writes it.
 struct RowSummary {
   int32_t argmax = 0;        // lowest id of the largest logit; -1 if a logit is NaN
   float max = 0.0f;          // the largest logit; NaN if one is
   float log_sum_exp = 0.0f;  // log of the sum of exp(logit); log-probability = logit - this
-  int32_t num_infinite = 0;  // logits that are plus infinity
 };
 
 // logits: [num_rows, vocab]; summaries: [num_rows].
