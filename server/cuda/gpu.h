@@ -2,8 +2,8 @@
 // everything, so what is enqueued runs in order; "enqueue" returns before it has run, and errors of
 // what runs surface at a later call. Thread-compatible, but every thread that uses it calls
 // MakeCurrent first.
-#ifndef ADAMOE_SERVER_CUDA_DEVICE_H_
-#define ADAMOE_SERVER_CUDA_DEVICE_H_
+#ifndef ADAMOE_SERVER_CUDA_GPU_H_
+#define ADAMOE_SERVER_CUDA_GPU_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -23,15 +23,15 @@ absl::Status CudaStatus(const char* call, cudaError_t error);
 class Graph {
  public:
   virtual ~Graph() = default;
-  // Enqueues it. REQUIRES: the device still exists.
+  // Enqueues it. REQUIRES: the Gpu still exists.
   virtual absl::Status Launch() = 0;
 };
 
-class Device {
+class Gpu {
  public:
   static constexpr int kNumMarks = 2;
 
-  virtual ~Device() = default;
+  virtual ~Gpu() = default;
 
   virtual absl::Status MakeCurrent() = 0;
   virtual cudaStream_t stream() const = 0;
@@ -42,6 +42,8 @@ class Device {
   // freed with the device. RESOURCE_EXHAUSTED when it cannot be had.
   virtual absl::StatusOr<std::byte*> Allocate(int64_t num_bytes) = 0;
   virtual absl::StatusOr<std::byte*> AllocatePinned(int64_t num_bytes) = 0;
+  // Gives pinned memory back early. REQUIRES: nothing under way uses it.
+  virtual void FreePinned(std::byte* memory) = 0;
 
   // Enqueued. Host memory is pinned, and stays as it is until the copy has run.
   virtual absl::Status CopyToDevice(void* to, const void* from, int64_t num_bytes) = 0;
@@ -65,4 +67,4 @@ class Device {
 
 }  // namespace adamoe::cuda
 
-#endif  // ADAMOE_SERVER_CUDA_DEVICE_H_
+#endif  // ADAMOE_SERVER_CUDA_GPU_H_
