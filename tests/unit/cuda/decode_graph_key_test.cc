@@ -59,8 +59,10 @@ TEST(DecodeGraphKeyTest, OnlyWhatFits) {
 TEST(DecodeGraphKeyTest, AServerOfAnySizeHasFewGraphs) {
   std::set<DecodeGraphKey> keys;
   for (int sequences = 1; sequences <= 256; ++sequences) {
+    ForwardBatch batch = Decode(sequences);
     for (int blocks = 1; blocks <= 2048; blocks += 13) {
-      keys.insert(*DecodeGraphFor(Decode(sequences, blocks), 512));
+      batch.block_tables.back().resize(blocks);
+      keys.insert(*DecodeGraphFor(batch, 512));
     }
   }
   EXPECT_EQ(keys.size(), 9u * 8u);  // 1 to 256 tokens, 16 to 2048 blocks
