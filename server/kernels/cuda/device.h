@@ -41,6 +41,8 @@ __device__ inline void Widen8(const uint4& eight, float (&out)[8]) {
   out[7] = HighToFloat(eight.w);
 }
 
+__device__ inline float Silu(float x) { return x / (1.0f + expf(-x)); }
+
 // Sum and largest value over the lanes of a warp, the same in every lane.
 __device__ inline float WarpSum(float x) {
   for (int offset = kWarpSize / 2; offset > 0; offset /= 2) x += ShuffleXor(x, offset);

@@ -55,6 +55,13 @@ __device__ inline uint32_t ToBf16Pair(float low, float high) {
 }
 __device__ inline float ToFloat(Bf16 x) { return __uint_as_float(static_cast<uint32_t>(x) << 16); }
 
+// 2^x to about 2 units in the last place, 0 for minus infinity and results below 2^-126.
+__device__ inline float FastExp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 template <class T>
 __device__ inline T ShuffleXor(T x, int offset) {
   return __shfl_xor_sync(0xffffffffu, x, offset);
@@ -125,9 +132,15 @@ __device__ inline void WarpgroupWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// d (+)= a b^T for a warpgroup, a: 64x16, b: 128x16 in shared memory as the descriptors say
-// (mma_layout.h), d: 64x128 spread as mma_layout.h says; `add` false: d = a b^T.
-__device__ inline void Wgmma64x128x16(float (&d)[64], uint64_t a, uint64_t b, bool add) {
+// Keeps the compiler from reading the accumulators before a wait that stands above this.
+__device__ inline void FenceAccumulators(float (&d)[64]) {
+#pragma unroll
+  for (int i = 0; i < 64; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+// d += a b^T for a warpgroup, a: 64x16, b: 128x16 in shared memory as the descriptors say
+// (mma_layout.h), d: 64x128 spread as mma_layout.h says.
+__device__ inline void Wgmma64x128x16(float (&d)[64], uint64_t a, uint64_t b) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
@@ -146,7 +159,7 @@ __device__ inline void Wgmma64x128x16(float (&d)[64], uint64_t a, uint64_t b, bo
         "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
         "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),
         "+f"(d[63])
-      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+      : "l"(a), "l"(b), "r"(1));
 }
 
 }  // namespace adamoe::cuda

@@ -42,7 +42,6 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 inline void __syncthreads() { adamoe::cuda::emulated::BlockBarrier(); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
-inline float __expf(float x) { return std::exp(x); }
 inline unsigned atomicAdd(unsigned* address, unsigned value) {
   const unsigned old = *address;
   *address += value;
@@ -77,6 +76,7 @@ inline uint32_t ToBf16Pair(float low, float high) {
   return static_cast<uint32_t>(ToBf16(low)) | (static_cast<uint32_t>(ToBf16(high)) << 16);
 }
 inline float ToFloat(Bf16 x) { return FloatFromBf16(x); }
+inline float FastExp2(float x) { return std::exp2(x); }
 
 inline int32_t EmulatedLane() { return static_cast<int32_t>(threadIdx.x % 32); }
 
@@ -173,6 +173,8 @@ void WarpgroupWait() {
   emulated::WaitForGroups(emulated::Queue::kProducts, kPending);
 }
 
+inline void FenceAccumulators(float (&)[64]) {}
+
 // Element [row][k] of a tile as the descriptor says where it lies: K-major, 128-byte swizzle.
 inline float EmulatedTileElement(uint64_t descriptor, int row, int k) {
   if (descriptor >> 62 != 1) std::abort();  // another layout
@@ -187,14 +189,14 @@ inline float EmulatedTileElement(uint64_t descriptor, int row, int k) {
   return ToFloat(bits);
 }
 
-inline void Wgmma64x128x16(float (&d)[64], uint64_t a, uint64_t b, bool add) {
+inline void Wgmma64x128x16(float (&d)[64], uint64_t a, uint64_t b) {
   const int thread = static_cast<int>(threadIdx.x % 128);
   float* out = d;
   emulated::Enqueue(emulated::Queue::kProducts, [=] {
     for (int i = 0; i < 64; ++i) {
       const int row = thread / 32 * 16 + thread % 32 / 4 + 8 * (i % 4 / 2);
       const int col = 8 * (i / 4) + 2 * (thread % 4) + i % 2;
-      float sum = add ? out[i] : 0.0f;
+      float sum = out[i];
       for (int k = 0; k < 16; ++k) {
         sum += EmulatedTileElement(a, row, k) * EmulatedTileElement(b, col, k);
       }
