@@ -216,12 +216,12 @@ ForwardPass::Step CudaModel::PrepareStep(const ForwardBatch& batch,
             .max_context =
                 static_cast<int32_t>(std::min<int64_t>(context, limits_.max_context))};
   }
-  return {.shape = {.num_tokens = batch.num_tokens(),
+  return {.shape = {.num_tokens = PaddedRows(batch.num_tokens()),
                     .num_sequences = batch.num_sequences(),
                     .max_blocks = checked_.attention().max_blocks,
                     .num_decode_work = static_cast<int32_t>(attention_.decode.size()),
                     .num_prefill_work = static_cast<int32_t>(attention_.prefill.size()),
-                    .num_logit_rows = static_cast<int32_t>(batch.logit_rows.size())},
+                    .num_logit_rows = PaddedRows(static_cast<int32_t>(batch.logit_rows.size()))},
           .max_context =
               *std::max_element(batch.context_lens.begin(), batch.context_lens.end())};
 }
@@ -235,9 +235,13 @@ absl::Status CudaModel::EnqueueStep(const ForwardPass::Step& step) {
   RETURN_IF_ERROR(gpu_->Clear(buffers_.counts, count_bytes));
   RETURN_IF_ERROR(pass_.EnqueueLayers(step, gpu_->stream()));
   RETURN_IF_ERROR(gpu_->CopyToHost(pinned_counts_, buffers_.counts, count_bytes));
-  const int32_t rows = std::min(shape.num_logit_rows, limits_.num_logit_rows);
+  return EnqueueLogits(shape, 0);
+}
+
+absl::Status CudaModel::EnqueueLogits(const StepShape& shape, int32_t begin) {
+  const int32_t rows = std::min(shape.num_logit_rows - begin, limits_.num_logit_rows);
   if (rows == 0) return absl::OkStatus();
-  RETURN_IF_ERROR(pass_.EnqueueLogits(shape, 0, rows, gpu_->stream()));
+  RETURN_IF_ERROR(pass_.EnqueueLogits(shape, begin, rows, gpu_->stream()));
   return gpu_->CopyToHost(pinned_logits_, buffers_.logits,
                           int64_t{rows} * config_.vocab_size * 4);
 }
@@ -276,8 +280,7 @@ absl::Status CudaModel::ReadResult(const ForwardBatch& batch, const ForwardPass:
   for (int32_t begin = 0; begin < wanted; begin += limits_.num_logit_rows) {
     const int32_t count = std::min(wanted - begin, limits_.num_logit_rows);
     if (begin > 0) {  // the first came with the step
-      RETURN_IF_ERROR(pass_.EnqueueLogits(shape, begin, count, gpu_->stream()));
-      RETURN_IF_ERROR(gpu_->CopyToHost(pinned_logits_, buffers_.logits, count * vocab * 4));
+      RETURN_IF_ERROR(EnqueueLogits(shape, begin));
       RETURN_IF_ERROR(gpu_->Synchronize());
     }
     std::memcpy(result->logits.data() + begin * vocab, pinned_logits_, count * vocab * 4);

@@ -91,6 +91,8 @@ class CudaModel : public Model {
                                 const std::optional<DecodeGraphKey>& key);
   // Copies, kernels, copies. Refers to nothing that changes between steps of one shape.
   absl::Status EnqueueStep(const ForwardPass::Step& step);
+  // Logits from row `begin` on, as many as are made at a time, to pinned_logits_.
+  absl::Status EnqueueLogits(const StepShape& shape, int32_t begin);
   absl::Status RunGraph(const DecodeGraphKey& key, const ForwardPass::Step& step);
   absl::Status Record(const ForwardPass::Step& step, DecodeGraph& graph);
   // Waits for the step and takes its results, making what logits are still to make.

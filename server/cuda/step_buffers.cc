@@ -36,10 +36,10 @@ StepLimits LimitsOf(const ModelConfig& config, int32_t block_size, int32_t max_b
   const int32_t padded = PowerOfTwoFrom(std::min(sequences, kMaxGraphTokens));
   const int32_t blocks = (config.max_position_embeddings - 1) / block_size + 1;
   StepLimits limits;
-  limits.num_tokens = std::max(max_batch_tokens, padded);
+  limits.num_tokens = PaddedRows(std::max(max_batch_tokens, padded));
   limits.num_sequences = std::max(sequences, padded);
   limits.max_blocks = PowerOfTwoFrom(std::max(blocks, kMinGraphBlocks));
-  limits.num_logit_rows = std::max(padded, std::min(max_batch_tokens, kMinLogitRows));
+  limits.num_logit_rows = PaddedRows(std::max(padded, std::min(max_batch_tokens, kMinLogitRows)));
   limits.max_context = config.max_position_embeddings;
   return limits;
 }

@@ -11,10 +11,17 @@
 
 namespace adamoe::cuda {
 
+// Steps that are no graphs are padded to a multiple of this many tokens and rows of logits, so that
+// matrix products come in fewer sizes (each costs a search on the host, once).
+inline constexpr int32_t kRowMultiple = 16;
+constexpr int32_t PaddedRows(int32_t rows) {
+  return (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+}
+
 // Of the largest step.
 struct StepLimits {
-  int32_t num_tokens = 0;      // padding of graphs included
-  int32_t num_sequences = 0;   // the same
+  int32_t num_tokens = 0;      // padding included
+  int32_t num_sequences = 0;   // padding of graphs included
   int32_t max_blocks = 0;      // columns of the block tables
   int32_t num_logit_rows = 0;  // logits that are made at a time
   int32_t max_context = 0;     // positions

@@ -23,6 +23,8 @@ MAY_INCLUDE = {
     "server/scheduler": ["server/kv_cache/block_pool", "server/request", "server/base"],
     "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
     "server/device": ["server/model/model.h", "server/weights/mixtral_weights.h", "server/base"],
+    "server/cuda": ["server/device/device_plugin.h", "server/model/model.h", "server/model/step_input.h",
+                    "server/kernels/cuda", "server/weights", "server/base"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
     "server/rpc": ["server/queue", "server/tokenizer", "server/metrics", "server/request", "server/base", "proto"],

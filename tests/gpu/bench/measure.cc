@@ -100,8 +100,9 @@ absl::StatusOr<Speed> MeasureDecode(Model* model, int32_t batch, int32_t prompt_
   }
   // Prompts end at different steps: the rest of them decode on until the last has joined.
   const int32_t prefill_steps = batch * prompt_tokens / options.max_batch_tokens + batch;
+  const int32_t max_tokens = num_steps + prefill_steps;
   ASSIGN_OR_RETURN(const std::vector<Step> steps,
-                   Run(model, options, prompts, num_steps + prefill_steps, /*together=*/true));
+                   Run(model, options, prompts, max_tokens, /*together=*/true));
   std::vector<double> periods;
   std::vector<double> hosts;
   double load = 0.0;
@@ -121,7 +122,9 @@ absl::StatusOr<Speed> MeasureDecode(Model* model, int32_t batch, int32_t prompt_
                .tokens_per_second = batch / median,
                .step_seconds = median,
                .host_seconds = Median(hosts),
-               .load = load / static_cast<double>(periods.size())};
+               .load = load / static_cast<double>(periods.size()),
+               // The last to join is at its prompt when the first is half-way, on average.
+               .context = prompt_tokens + max_tokens / 2.0};
 }
 
 absl::StatusOr<Speed> MeasurePrefill(Model* model, int32_t num_tokens, int32_t num_prompts) {

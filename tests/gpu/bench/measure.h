@@ -16,6 +16,7 @@ struct Speed {
   double step_seconds = 0.0;        // that median
   double host_seconds = 0.0;        // of which between two forward passes, median
   double load = 0.0;                // true experts per token and layer, mean
+  double context = 0.0;             // positions that a decoded token sees, mean
 };
 
 // `batch` greedy requests of `prompt_tokens`, all decoding for at least `num_steps` steps together.
