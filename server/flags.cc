@@ -45,10 +45,11 @@ ABSL_FLAG(std::string, activation_dtype, "auto",
 ABSL_FLAG(std::string, weight_dtype, "auto",
           "Type of the experts' and attention's weights in memory: auto (as the files have them), "
           "int8, or int4 (in which the output head is int8).");
-ABSL_FLAG(int64_t, kv_cache_tokens, 0,
-          "Size of the KV cache, in tokens of all requests together. 0: on the CPU up to eight full "
-          "contexts, within a quarter of the memory available; on a GPU what its memory leaves, but "
-          "for a reserve of 1 GiB.");
+ABSL_FLAG(
+    int64_t, kv_cache_tokens, 0,
+    "Size of the KV cache, in tokens of all requests together. 0: on the CPU up to eight full "
+    "contexts, within a quarter of the memory available; on a GPU what its memory leaves, but "
+    "for a reserve of 1 GiB.");
 ABSL_FLAG(int32_t, block_size, 16, "Tokens per block of the KV cache.");
 ABSL_FLAG(bool, prefix_caching, true,
           "Keeps the KV blocks of prompts, so that a prompt that starts alike need not run again.");

@@ -97,20 +97,20 @@ absl::StatusOr<std::optional<Gpu>> ChooseGpu(const ServerFlags& flags) {
 
 // What differs between devices.
 struct Placement {
-  std::string device;      // as GetModelInfo says it
-  std::string on;          // for the log
+  std::string device;  // as GetModelInfo says it
+  std::string on;      // for the log
   std::string weight_dtype;
   Precision precision = Precision::kBFloat16;
 };
 
 absl::StatusOr<Placement> PlaceOnGpu(const ServerFlags& flags, const Gpu& gpu,
                                      const MixtralWeights& weights, LoadedModel& loaded) {
-  ASSIGN_OR_RETURN(loaded.model, gpu.plugin->create(
-                                     weights, {.device = gpu.device.ordinal,
-                                               .kv_cache_tokens = flags.kv_cache_tokens,
-                                               .block_size = flags.block_size,
-                                               .max_batch_tokens = flags.max_batch_tokens,
-                                               .max_sequences = flags.max_running_requests}));
+  ASSIGN_OR_RETURN(loaded.model,
+                   gpu.plugin->create(weights, {.device = gpu.device.ordinal,
+                                                .kv_cache_tokens = flags.kv_cache_tokens,
+                                                .block_size = flags.block_size,
+                                                .max_batch_tokens = flags.max_batch_tokens,
+                                                .max_sequences = flags.max_running_requests}));
   return Placement{.device = "cuda", .on = gpu.device.name, .weight_dtype = "bfloat16"};
 }
 
@@ -191,9 +191,9 @@ absl::StatusOr<LoadedModel> LoadModel(const ServerFlags& flags) {
         loaded.tokenizer->vocab_size(), weights.config.vocab_size);
   }
   const ModelConfig config = weights.config;
-  ASSIGN_OR_RETURN(const Placement placement,
-                   gpu.has_value() ? PlaceOnGpu(flags, *gpu, weights, loaded)
-                                   : PlaceOnCpu(flags, std::move(weights), loaded));
+  ASSIGN_OR_RETURN(const Placement placement, gpu.has_value()
+                                                  ? PlaceOnGpu(flags, *gpu, weights, loaded)
+                                                  : PlaceOnCpu(flags, std::move(weights), loaded));
   loaded.info = Describe(flags, config, placement, loaded);
   LogLoaded(loaded.info, loaded.model->dimensions(), placement.on, absl::Now() - start);
   return loaded;

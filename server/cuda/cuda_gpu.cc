@@ -161,8 +161,8 @@ class CudaGpu : public Gpu {
   }
 
   absl::Status Copy(void* to, const void* from, int64_t num_bytes, cudaMemcpyKind kind) {
-    return CudaStatus("cudaMemcpyAsync", cudaMemcpyAsync(to, from, static_cast<size_t>(num_bytes),
-                                                         kind, stream_));
+    return CudaStatus("cudaMemcpyAsync",
+                      cudaMemcpyAsync(to, from, static_cast<size_t>(num_bytes), kind, stream_));
   }
 
   const int32_t ordinal_;

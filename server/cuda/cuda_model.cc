@@ -91,8 +91,8 @@ absl::StatusOr<std::unique_ptr<CudaModel>> CudaModel::Create(std::unique_ptr<Gpu
   RETURN_IF_ERROR(CheckShape(config));
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(gpu->MakeCurrent());
-  const StepLimits limits = LimitsOf(config, options.block_size, options.max_batch_tokens,
-                                     options.max_sequences);
+  const StepLimits limits =
+      LimitsOf(config, options.block_size, options.max_batch_tokens, options.max_sequences);
   const int32_t multiprocessors = gpu->num_multiprocessors();
   const StepBuffers sizes(config, limits, multiprocessors, nullptr);
   const std::vector<float> frequencies = InverseFrequencies(config);
@@ -102,8 +102,7 @@ absl::StatusOr<std::unique_ptr<CudaModel>> CudaModel::Create(std::unique_ptr<Gpu
       .kv_block_bytes = KvBlockBytes(config, options.block_size),
       .block_size = options.block_size,
       .kv_cache_tokens = options.kv_cache_tokens,
-      .max_kv_cache_tokens =
-          int64_t{2} * limits.num_sequences * config.max_position_embeddings};
+      .max_kv_cache_tokens = int64_t{2} * limits.num_sequences * config.max_position_embeddings};
   ASSIGN_OR_RETURN(const int64_t free_bytes, gpu->FreeBytes());
   ASSIGN_OR_RETURN(const int32_t num_blocks, PlanKvBlocks(needs, free_bytes));
 
@@ -182,7 +181,16 @@ absl::Status CudaModel::Forward(const ForwardBatch& batch, ForwardResult* result
   return status;
 }
 
+// Beyond model.h's contract: what is written to memory of a fixed size.
 absl::Status CudaModel::CheckLimits(const ForwardBatch& batch) const {
+  if (checked_.attention().max_blocks > limits_.max_blocks) {
+    return absl::InternalError(absl::StrCat("a block table of ", checked_.attention().max_blocks,
+                                            " blocks, memory was taken for ", limits_.max_blocks));
+  }
+  if (batch.logit_rows.size() > batch.token_ids.size()) {
+    return absl::InternalError(absl::StrCat(batch.logit_rows.size(), " rows of logits of ",
+                                            batch.num_tokens(), " tokens"));
+  }
   if (batch.num_tokens() <= limits_.num_tokens && batch.num_sequences() <= limits_.num_sequences) {
     return absl::OkStatus();
   }
@@ -213,8 +221,7 @@ ForwardPass::Step CudaModel::PrepareStep(const ForwardBatch& batch,
                       .num_decode_work = key->num_tokens,
                       .num_prefill_work = 0,
                       .num_logit_rows = key->num_tokens},
-            .max_context =
-                static_cast<int32_t>(std::min<int64_t>(context, limits_.max_context))};
+            .max_context = static_cast<int32_t>(std::min<int64_t>(context, limits_.max_context))};
   }
   return {.shape = {.num_tokens = PaddedRows(batch.num_tokens()),
                     .num_sequences = batch.num_sequences(),
@@ -222,8 +229,7 @@ ForwardPass::Step CudaModel::PrepareStep(const ForwardBatch& batch,
                     .num_decode_work = static_cast<int32_t>(attention_.decode.size()),
                     .num_prefill_work = static_cast<int32_t>(attention_.prefill.size()),
                     .num_logit_rows = PaddedRows(static_cast<int32_t>(batch.logit_rows.size()))},
-          .max_context =
-              *std::max_element(batch.context_lens.begin(), batch.context_lens.end())};
+          .max_context = *std::max_element(batch.context_lens.begin(), batch.context_lens.end())};
 }
 
 absl::Status CudaModel::EnqueueStep(const ForwardPass::Step& step) {
@@ -242,8 +248,7 @@ absl::Status CudaModel::EnqueueLogits(const StepShape& shape, int32_t begin) {
   const int32_t rows = std::min(shape.num_logit_rows - begin, limits_.num_logit_rows);
   if (rows == 0) return absl::OkStatus();
   RETURN_IF_ERROR(pass_.EnqueueLogits(shape, begin, rows, gpu_->stream()));
-  return gpu_->CopyToHost(pinned_logits_, buffers_.logits,
-                          int64_t{rows} * config_.vocab_size * 4);
+  return gpu_->CopyToHost(pinned_logits_, buffers_.logits, int64_t{rows} * config_.vocab_size * 4);
 }
 
 absl::Status CudaModel::RunGraph(const DecodeGraphKey& key, const ForwardPass::Step& step) {

@@ -3,9 +3,9 @@
 //
 // All device memory is taken at the start, in one piece: weights, KV cache and buffers for the
 // largest step. A step is one copy in, the kernels, one copy of counts and one of logits out, and
-// one wait. Steps that only decode are recorded as graphs, one per padded size (decode_graph_key.h):
-// the first of a size runs kernel by kernel, which also finds the matrix products' algorithms; later
-// ones replay. Thread-compatible; any thread.
+// one wait. Steps that only decode are recorded as graphs, one per padded size
+// (decode_graph_key.h): the first of a size runs kernel by kernel, which also finds the matrix
+// products' algorithms; later ones replay. Thread-compatible; any thread.
 #ifndef ADAMOE_SERVER_CUDA_CUDA_MODEL_H_
 #define ADAMOE_SERVER_CUDA_CUDA_MODEL_H_
 
@@ -35,7 +35,8 @@ namespace adamoe::cuda {
 class CudaModel : public Model {
  public:
   struct Options {
-    int64_t kv_cache_tokens = 0;  // rounded up to whole blocks; 0: what memory leaves (memory_plan.h)
+    int64_t kv_cache_tokens =
+        0;  // rounded up to whole blocks; 0: what memory leaves (memory_plan.h)
     int32_t block_size = 16;
     int32_t max_batch_tokens = 512;
     int32_t max_sequences = 64;
@@ -54,8 +55,8 @@ class CudaModel : public Model {
 
   const ModelDimensions& dimensions() const override { return dimensions_; }
 
-  // As in model.h; INTERNAL, before anything is run, when the batch breaks its contract or is larger
-  // than the options allow.
+  // As in model.h; INTERNAL, before anything is run, when the batch breaks its contract or is
+  // larger than the options allow.
   absl::Status Forward(const ForwardBatch& batch, ForwardResult* result) override;
 
   bool lost() const override { return lost_; }

@@ -31,8 +31,8 @@ ForwardPass::ForwardPass(const ModelConfig& config, const Memory& memory,
   embed_tokens_ = As<Bf16>(memory.weights + layout.embed_tokens);
   norm_ = As<float>(memory.weights + layout.norm);
   lm_head_ = As<Bf16>(memory.weights + layout.lm_head);
-  const int64_t cache_elements = int64_t{memory.num_kv_blocks} * memory.block_size *
-                                 config.num_kv_heads * config.head_dim;
+  const int64_t cache_elements =
+      int64_t{memory.num_kv_blocks} * memory.block_size * config.num_kv_heads * config.head_dim;
   Bf16* cache = reinterpret_cast<Bf16*>(memory.kv_cache);
   for (const LayerLayout& layer : layout.layers) {
     layers_.push_back({.input_norm = As<float>(memory.weights + layer.input_norm),
@@ -55,8 +55,8 @@ ForwardPass::ForwardPass(const ModelConfig& config, const Memory& memory,
 absl::Status ForwardPass::EnqueueLayers(const Step& step, cudaStream_t stream) const {
   const int32_t num_tokens = step.shape.num_tokens;
   const InputLayout inputs(step.shape);
-  const DeviceRouting routing = PlaceRouting(buffers_.routing, num_tokens, config_.num_experts,
-                                             config_.experts_per_token);
+  const DeviceRouting routing =
+      PlaceRouting(buffers_.routing, num_tokens, config_.num_experts, config_.experts_per_token);
   RmsNormArgs norm{.residual = buffers_.residual,
                    .weight = layers_[0].input_norm,
                    .eps = config_.rms_norm_eps,
@@ -117,8 +117,8 @@ absl::Status ForwardPass::EnqueueAttention(const Layer& layer, const Step& step,
   if (shape.num_decode_work > 0) {
     const int32_t splits = ChooseSplits(shape.num_decode_work, config_.num_kv_heads,
                                         step.max_context, num_multiprocessors_);
-    const size_t workspace = AttentionWorkspaceBytes(shape.num_decode_work, config_.num_heads,
-                                                     config_.head_dim, splits);
+    const size_t workspace =
+        AttentionWorkspaceBytes(shape.num_decode_work, config_.num_heads, config_.head_dim, splits);
     if (workspace > static_cast<size_t>(buffers_.attention_workspace_bytes)) {
       return absl::InternalError("AttendDecode: the workspace was planned too small");
     }

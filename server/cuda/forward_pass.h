@@ -23,8 +23,8 @@ namespace adamoe::cuda {
 class ForwardPass {
  public:
   struct Memory {
-    const std::byte* weights = nullptr;          // as LayOutWeights says
-    const float* inverse_frequency = nullptr;    // [head_dim / 2]
+    const std::byte* weights = nullptr;        // as LayOutWeights says
+    const float* inverse_frequency = nullptr;  // [head_dim / 2]
     std::byte* kv_cache = nullptr;  // [num_layers, 2, num_blocks, block_size, kv_heads, head_dim]
     int32_t num_kv_blocks = 0;
     int32_t block_size = 0;
@@ -44,8 +44,8 @@ class ForwardPass {
   // buffers.counts, which are zeros. INTERNAL naming the kernel that could not be launched.
   absl::Status EnqueueLayers(const Step& step, cudaStream_t stream) const;
 
-  // buffers.logits = the logits of the inputs' logit rows [begin, begin + count). REQUIRES: count is
-  // within the limits of the buffers.
+  // buffers.logits = the logits of the inputs' logit rows [begin, begin + count). REQUIRES: count
+  // is within the limits of the buffers.
   absl::Status EnqueueLogits(const StepShape& shape, int32_t begin, int32_t count,
                              cudaStream_t stream) const;
 

@@ -58,8 +58,7 @@ class Gpu {
 
   // Records what `enqueue` enqueues, without running it. `enqueue` may be called again at any
   // launch, so it holds what it needs by value.
-  virtual absl::StatusOr<std::unique_ptr<Graph>> Capture(
-      std::function<absl::Status()> enqueue) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Graph>> Capture(std::function<absl::Status()> enqueue) = 0;
 
   // Whether the device can go on after an error.
   virtual bool Alive() = 0;

@@ -54,8 +54,8 @@ absl::StatusOr<int32_t> PlanKvBlocks(const MemoryNeeds& needs, int64_t free_byte
   }
   const int64_t fits = (left - kReservedBytes) / needs.kv_block_bytes;
   if (left < kReservedBytes || fits < 1) return DoesNotFit(needs, 1, free_bytes);
-  const int64_t useful = BlocksFor(std::min(needs.max_kv_cache_tokens, kMaxKvTokens),
-                                   needs.block_size);
+  const int64_t useful =
+      BlocksFor(std::min(needs.max_kv_cache_tokens, kMaxKvTokens), needs.block_size);
   return static_cast<int32_t>(std::clamp<int64_t>(fits, 1, std::max<int64_t>(useful, 1)));
 }
 

@@ -74,8 +74,8 @@ StepBuffers::StepBuffers(const ModelConfig& config, const StepLimits& limits,
   add(qkv, tokens * (config.num_heads + 2 * config.num_kv_heads) * head_dim);
   add(attended, tokens * config.num_heads * head_dim);
   add(router_logits, tokens * (config.num_experts + config.num_null_experts));
-  add(routing, static_cast<int64_t>(RoutingBytes(limits.num_tokens, config.num_experts,
-                                                 config.experts_per_token)));
+  add(routing, static_cast<int64_t>(
+                   RoutingBytes(limits.num_tokens, config.num_experts, config.experts_per_token)));
   add(inner, rows * config.intermediate_size);
   add(rows_out, rows * hidden);
   add(logits_normed, limits.num_logit_rows * hidden);

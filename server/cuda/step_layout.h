@@ -15,8 +15,8 @@ namespace adamoe::cuda {
 struct StepShape {
   int32_t num_tokens = 0;
   int32_t num_sequences = 0;
-  int32_t max_blocks = 0;        // columns of the block tables
-  int32_t num_decode_work = 0;   // pieces of attention work, kWorkBytes each
+  int32_t max_blocks = 0;       // columns of the block tables
+  int32_t num_decode_work = 0;  // pieces of attention work, kWorkBytes each
   int32_t num_prefill_work = 0;
   int32_t num_logit_rows = 0;
 };
@@ -47,8 +47,9 @@ struct AttentionWorkBytes {
 };
 
 // Writes `batch` in the form of `shape` to `out`, LayOut(shape).num_bytes of them. What the shape
-// has more than the batch becomes padding: tokens without a slot in the cache, work and block tables
-// of zeros, logits of row 0. REQUIRES: no size of the batch or the work is above the shape's.
+// has more than the batch becomes padding: tokens without a slot in the cache, work and block
+// tables of zeros, logits of row 0. REQUIRES: no size of the batch or the work is above the
+// shape's.
 void WriteInputs(const ForwardBatch& batch, const AttentionWorkBytes& work, const StepShape& shape,
                  std::byte* out);
 

@@ -75,8 +75,8 @@ WeightLayout LayOutWeights(const ModelConfig& config) {
     weights.layers.push_back(LayOutLayer(sizes, config.num_experts, layout));
   }
   weights.norm = layout.Add(sizes.hidden * kFloatBytes);
-  weights.lm_head = config.tie_word_embeddings ? weights.embed_tokens
-                                               : layout.Add(sizes.table * kBf16Bytes);
+  weights.lm_head =
+      config.tie_word_embeddings ? weights.embed_tokens : layout.Add(sizes.table * kBf16Bytes);
   weights.num_bytes = layout.num_bytes();
   return weights;
 }

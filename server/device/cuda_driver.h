@@ -1,5 +1,5 @@
-// What NVIDIA's driver says of this machine, asked without CUDA's headers or libraries: on a machine
-// without a driver that is an answer, not an error. Thread-safe.
+// What NVIDIA's driver says of this machine, asked without CUDA's headers or libraries: on a
+// machine without a driver that is an answer, not an error. Thread-safe.
 #ifndef ADAMOE_SERVER_DEVICE_CUDA_DRIVER_H_
 #define ADAMOE_SERVER_DEVICE_CUDA_DRIVER_H_
 

@@ -33,9 +33,10 @@ struct DevicePlugin {
   const char* build;  // kDevicePluginBuild of the plugin: first, whatever follows
   uint64_t layout;    // kDevicePluginLayout of the plugin
 
-  // Copies the weights to the device, which may be let go afterwards, and takes its memory for good.
-  // INVALID_ARGUMENT for a model or option that the device does not serve; RESOURCE_EXHAUSTED, with
-  // what was needed and what there is; INTERNAL naming a call of the device that failed.
+  // Copies the weights to the device, which may be let go afterwards, and takes its memory for
+  // good. INVALID_ARGUMENT for a model or option that the device does not serve;
+  // RESOURCE_EXHAUSTED, with what was needed and what there is; INTERNAL naming a call of the
+  // device that failed.
   absl::StatusOr<std::unique_ptr<Model>> (*create)(const MixtralWeights& weights,
                                                    const DeviceModelOptions& options);
 };
@@ -46,8 +47,8 @@ struct DevicePlugin {
 #define ADAMOE_STRING2(x) #x
 #define ADAMOE_STRING(x) ADAMOE_STRING2(x)
 inline constexpr char kDevicePluginBuild[] =
-    "adamoe device plugin " ADAMOE_DEVICE_PLUGIN_VERSION ", Abseil " ADAMOE_STRING(
-        ABSL_LTS_RELEASE_VERSION) ", compiler " __VERSION__;
+    "adamoe device plugin " ADAMOE_DEVICE_PLUGIN_VERSION
+    ", Abseil " ADAMOE_STRING(ABSL_LTS_RELEASE_VERSION) ", compiler " __VERSION__;
 
 // The sizes of what crosses, folded into one number.
 constexpr uint64_t DevicePluginLayout() {

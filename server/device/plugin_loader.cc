@@ -49,9 +49,9 @@ absl::StatusOr<const DevicePlugin*> OpenDevicePlugin(const std::string& path) {
                                           kDevicePluginBuild, "': build both together"));
   }
   if (plugin->layout != kDevicePluginLayout) {
-    return Refused(absolute, absl::StrCat("was built from other sources (layout ", plugin->layout,
-                                          ", this server ", kDevicePluginLayout,
-                                          "): build both together"));
+    return Refused(absolute,
+                   absl::StrCat("was built from other sources (layout ", plugin->layout,
+                                ", this server ", kDevicePluginLayout, "): build both together"));
   }
   return plugin;
 }

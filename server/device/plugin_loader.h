@@ -13,8 +13,8 @@ namespace adamoe {
 // ADAMOE_CUDA_PLUGIN, else libadamoe_cuda.so in the folder of this program.
 std::string CudaPluginPath(const std::string& flag);
 
-// Opens the library at `path` for the rest of the process. FAILED_PRECONDITION, naming the file, when
-// it is not there, does not load (with the loader's reason), exports no plugin, or was built
+// Opens the library at `path` for the rest of the process. FAILED_PRECONDITION, naming the file,
+// when it is not there, does not load (with the loader's reason), exports no plugin, or was built
 // otherwise than this program (with both builds).
 absl::StatusOr<const DevicePlugin*> OpenDevicePlugin(const std::string& path);
 

@@ -186,7 +186,8 @@ cudaError_t RouterLogits(const float* x, const float* router, int32_t num_tokens
   for (int64_t t = 0; t < num_tokens; ++t) {
     for (int64_t e = 0; e < width; ++e) {
       double sum = 0.0;
-      for (int32_t i = 0; i < hidden; ++i) sum += double{x[t * hidden + i]} * router[e * hidden + i];
+      for (int32_t i = 0; i < hidden; ++i)
+        sum += double{x[t * hidden + i]} * router[e * hidden + i];
       logits[t * width + e] = static_cast<float>(sum);
     }
   }

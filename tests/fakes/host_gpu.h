@@ -17,8 +17,8 @@ namespace adamoe::cuda {
 struct HostGpuControl {
   int64_t free_bytes = int64_t{1} << 30;
   int32_t num_multiprocessors = 4;
-  // The call to Synchronize, from 0 on, that fails; -1: none. With `sticky` so does every later call
-  // of anything.
+  // The call to Synchronize, from 0 on, that fails; -1: none. With `sticky` so does every later
+  // call of anything.
   int fail_synchronize = -1;
   bool sticky = false;
   bool fail_capture = false;

@@ -13,7 +13,8 @@ class HostLinear : public DenseLinear {
       for (int64_t output = 0; output < product.outputs; ++output) {
         const Bf16* const w = product.w + output * product.inputs;
         float sum = 0.0f;
-        for (int32_t i = 0; i < product.inputs; ++i) sum += FloatFromBf16(x[i]) * FloatFromBf16(w[i]);
+        for (int32_t i = 0; i < product.inputs; ++i)
+          sum += FloatFromBf16(x[i]) * FloatFromBf16(w[i]);
         Store(product, row * product.outputs + output, sum);
       }
     }

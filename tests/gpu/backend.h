@@ -1,6 +1,6 @@
 // Which GPU a test of the CUDA backend runs on: a real one (backend_cuda.cc), or host memory with
-// the kernels as plain loops (backend_host.cc), where the tests prove themselves and the host's side
-// of the backend.
+// the kernels as plain loops (backend_host.cc), where the tests prove themselves and the host's
+// side of the backend.
 #ifndef ADAMOE_TESTS_GPU_BACKEND_H_
 #define ADAMOE_TESTS_GPU_BACKEND_H_
 

@@ -268,6 +268,19 @@ TEST_F(CudaModelTest, ABatchThatBreaksItsContractIsRefused) {
   const absl::Status status = model->Forward(large, &result);
   EXPECT_TRUE(absl::IsInternal(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("a batch of 17 tokens"));
+  ForwardBatch wide;
+  wide.token_ids = {1};
+  wide.positions = {0};
+  wide.kv_slots = {0};
+  wide.null_bias = {0.0f};
+  wide.max_experts = {0};
+  wide.token_begin = {0, 1};
+  wide.context_lens = {1};
+  wide.block_tables = {std::vector<int32_t>(5000, 0)};
+  EXPECT_THAT(std::string(model->Forward(wide, &result).message()), HasSubstr("a block table of"));
+  wide.block_tables = {{0}};
+  wide.logit_rows = {0, 0};
+  EXPECT_THAT(std::string(model->Forward(wide, &result).message()), HasSubstr("2 rows of logits"));
   EXPECT_FALSE(model->lost());
   // And goes on.
   RunAlone(model.get(), SeededTokens(9, 1, 300), {1, 2});

@@ -104,7 +104,8 @@ TEST_F(FaultsTest, AnErrorThatLastsLosesTheModel) {
   EXPECT_TRUE(model->lost());
   const int before = control_.num_synchronizes;
   const absl::Status later = model->Forward(Decode(0), &result_);
-  EXPECT_THAT(std::string(later.message()), HasSubstr("lost before: cudaStreamSynchronize: planted"));
+  EXPECT_THAT(std::string(later.message()),
+              HasSubstr("lost before: cudaStreamSynchronize: planted"));
   EXPECT_EQ(control_.num_synchronizes, before) << "the device is not asked again";
 }
 

@@ -89,7 +89,8 @@ ModelRunner::Feed FeedOf(const ParityPlan& plan, int sequence, std::vector<int32
 
 std::string ParityReport::ToString() const {
   return absl::StrFormat(
-      "%d positions; routing differs at %d of %d; logits compared at %d: median error %.2g, largest "
+      "%d positions; routing differs at %d of %d; logits compared at %d: median error %.2g, "
+      "largest "
       "%.2g of their spread, %d other greedy tokens",
       num_positions, num_routing_differences, num_routings, num_positions_compared, median_error,
       max_error, num_argmax_differences);

@@ -22,11 +22,11 @@ struct ParityPlan {
 
 struct ParityReport {
   int64_t num_positions = 0;
-  int64_t num_routings = 0;            // positions x layers
+  int64_t num_routings = 0;             // positions x layers
   int64_t num_routing_differences = 0;  // of executed, null or dropped slots
-  int64_t num_positions_compared = 0;  // whose sequence was routed alike in every layer so far
-  int64_t num_argmax_differences = 0;  // of those compared, beyond `tolerance` of a tie
-  double median_error = 0.0;  // of logits over those compared, as a share of their spread
+  int64_t num_positions_compared = 0;   // whose sequence was routed alike in every layer so far
+  int64_t num_argmax_differences = 0;   // of those compared, beyond `tolerance` of a tie
+  double median_error = 0.0;            // of logits over those compared, as a share of their spread
   double max_error = 0.0;
 
   std::string ToString() const;

@@ -74,8 +74,7 @@ absl::StatusOr<TraceRequest> Parse(const nlohmann::json& line, int32_t vocab_siz
   }
   request.at = absl::Milliseconds(number("at_ms", 0));
   request.prompt = SeededTokens(shared, 0, vocab_size);
-  const auto own =
-      SeededTokens(length, static_cast<uint64_t>(number("seed", 0)) + 1, vocab_size);
+  const auto own = SeededTokens(length, static_cast<uint64_t>(number("seed", 0)) + 1, vocab_size);
   request.prompt.insert(request.prompt.end(), own.begin(), own.end());
   request.compute.null_bias = static_cast<float>(number("null_bias", 0));
   request.compute.max_experts_per_token = static_cast<uint32_t>(number("max_experts", 0));
@@ -89,14 +88,13 @@ absl::Status CheckAnswer(const TraceRequest& request, const TraceAnswer& answer,
   const Usage& usage = answer.usage;
   const uint64_t slots =
       usage.slots.true_slots + usage.slots.null_slots + usage.slots.dropped_slots;
-  const uint64_t per_position =
-      uint64_t{1} * dimensions.num_layers * dimensions.experts_per_token;
+  const uint64_t per_position = uint64_t{1} * dimensions.num_layers * dimensions.experts_per_token;
   if (slots != usage.positions * per_position) {
     return absl::InternalError(absl::StrCat(slots, " slots at ", usage.positions, " positions"));
   }
   if (answer.ids.size() != usage.completion_tokens) {
-    return absl::InternalError(absl::StrCat(answer.ids.size(), " tokens, ",
-                                            usage.completion_tokens, " counted"));
+    return absl::InternalError(
+        absl::StrCat(answer.ids.size(), " tokens, ", usage.completion_tokens, " counted"));
   }
   if (absl::IsCancelled(answer.status) && request.cancel_after > 0) {
     // One step may have been under way.
@@ -105,8 +103,7 @@ absl::Status CheckAnswer(const TraceRequest& request, const TraceAnswer& answer,
   }
   RETURN_IF_ERROR(answer.status);
   if (answer.ids.size() == request.max_tokens) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat(answer.ids.size(), " tokens, not ", request.max_tokens));
+  return absl::InternalError(absl::StrCat(answer.ids.size(), " tokens, not ", request.max_tokens));
 }
 
 // What the oracle says of an answer's tokens.
@@ -117,8 +114,8 @@ void Compare(const TraceRequest& request, const TraceAnswer& answer, Model* orac
   tokens.insert(tokens.end(), answer.ids.begin(), answer.ids.end() - 1);
   ModelRunner runner(oracle);
   const int sequence = runner.AddSequence();
-  runner.Step({{sequence, tokens, request.compute.null_bias,
-                request.compute.max_experts_per_token}});
+  runner.Step(
+      {{sequence, tokens, request.compute.null_bias, request.compute.max_experts_per_token}});
   const auto& positions = runner.answers(sequence);
   const size_t first = request.prompt.size() - 1;
   for (size_t i = 0; i < answer.ids.size(); ++i) {

@@ -48,8 +48,8 @@ struct TraceRun {
   absl::Duration duration;
 };
 
-// Sends the requests at their times, greedily sampled, and waits for all. UNAVAILABLE when a request
-// cannot be submitted or does not end.
+// Sends the requests at their times, greedily sampled, and waits for all. UNAVAILABLE when a
+// request cannot be submitted or does not end.
 absl::StatusOr<TraceRun> RunTrace(const std::vector<TraceRequest>& trace,
                                   const Executor::Options& options, Model* model);
 
@@ -59,9 +59,9 @@ struct TraceCheck {
   int64_t num_other_choices = 0;       // tokens the oracle ranks lower, beyond `tolerance`
 };
 
-// Runs each answer's tokens through `oracle` alone and checks that every token is its greedy choice.
-// Two logits nearer than `tolerance` times their spread are a tie. INTERNAL, naming the request, when
-// an answer has not the tokens, outcome or sums of slots that the request asked for.
+// Runs each answer's tokens through `oracle` alone and checks that every token is its greedy
+// choice. Two logits nearer than `tolerance` times their spread are a tie. INTERNAL, naming the
+// request, when an answer has not the tokens, outcome or sums of slots that the request asked for.
 absl::StatusOr<TraceCheck> CheckTrace(const std::vector<TraceRequest>& trace, const TraceRun& run,
                                       Model* oracle, double tolerance);
 

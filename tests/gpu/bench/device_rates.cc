@@ -45,28 +45,27 @@ absl::StatusOr<double> FastestMs(cudaStream_t stream, const std::function<absl::
 absl::StatusOr<DeviceRates> MeasureRates(cuda::Gpu& gpu) {
   const cudaStream_t stream = gpu.stream();
   ASSIGN_OR_RETURN(std::byte* const memory, gpu.Allocate(2 * kCopyBytes));
-  ASSIGN_OR_RETURN(std::byte* const workspace,
-                   gpu.Allocate(cuda::DenseLinear::kWorkspaceBytes));
+  ASSIGN_OR_RETURN(std::byte* const workspace, gpu.Allocate(cuda::DenseLinear::kWorkspaceBytes));
   ASSIGN_OR_RETURN(const auto linear, cuda::DenseLinear::Create(workspace));
   ASSIGN_OR_RETURN(const double copy_ms, FastestMs(stream, [&] {
-    return cuda::CudaStatus("cudaMemcpyAsync",
-                            cudaMemcpyAsync(memory, memory + kCopyBytes, kCopyBytes,
-                                            cudaMemcpyDeviceToDevice, stream));
-  }));
+                     return cuda::CudaStatus(
+                         "cudaMemcpyAsync", cudaMemcpyAsync(memory, memory + kCopyBytes, kCopyBytes,
+                                                            cudaMemcpyDeviceToDevice, stream));
+                   }));
   constexpr int64_t kElements = int64_t{kSide} * kSide;
   auto* const matrices = reinterpret_cast<cuda::Bf16*>(memory);
-  RETURN_IF_ERROR(cuda::CudaStatus(
-      "FillRandomBf16", cuda::FillRandomBf16(matrices, 2 * kElements, 1.0f, 1, stream)));
+  RETURN_IF_ERROR(cuda::CudaStatus("FillRandomBf16",
+                                   cuda::FillRandomBf16(matrices, 2 * kElements, 1.0f, 1, stream)));
   ASSIGN_OR_RETURN(const double product_ms, FastestMs(stream, [&] {
-    return linear->Run({.x = matrices,
-                        .w = matrices + kElements,
-                        .y = matrices + 2 * kElements,
-                        .num_rows = kSide,
-                        .inputs = kSide,
-                        .outputs = kSide,
-                        .output = cuda::DenseLinear::Output::kBf16},
-                       stream);
-  }));
+                     return linear->Run({.x = matrices,
+                                         .w = matrices + kElements,
+                                         .y = matrices + 2 * kElements,
+                                         .num_rows = kSide,
+                                         .inputs = kSide,
+                                         .outputs = kSide,
+                                         .output = cuda::DenseLinear::Output::kBf16},
+                                        stream);
+                   }));
   return DeviceRates{.bytes_per_second = 2.0 * kCopyBytes / (copy_ms * 1e-3),
                      .flops_per_second = 2.0 * kElements * kSide / (product_ms * 1e-3)};
 }

@@ -1,5 +1,5 @@
-// Mixtral-8x7B's shape on one GPU, with random weights made there: plain top-2 beside AdaMoE (m = 8,
-// k = 3), through queue, executor, paged cache and graphs. Prints each speed as a share of the
+// Mixtral-8x7B's shape on one GPU, with random weights made there: plain top-2 beside AdaMoE (m =
+// 8, k = 3), through queue, executor, paged cache and graphs. Prints each speed as a share of the
 // device's limit for it, and the gain of null experts beside the predicted one.
 //
 //   gpu_bench [--json=FILE] [--layers=N] [--quick]
@@ -44,8 +44,8 @@ struct Routing {
 constexpr Routing kRoutings[] = {{"top2", 0, 2}, {"adamoe_m8k3", 8, 3}};
 
 struct Row {
-  std::string kind;    // "decode" or "prefill"
-  int32_t size;        // sequences, or tokens of the prompt
+  std::string kind;  // "decode" or "prefill"
+  int32_t size;      // sequences, or tokens of the prompt
   std::string routing;
   Speed speed;
   double limit;  // tokens/s
@@ -77,11 +77,10 @@ class Bench {
     const auto fill = [&config](cuda::Gpu& on, std::byte* memory) {
       return FillRandomWeights(config, on, memory);
     };
-    ASSIGN_OR_RETURN(const auto model,
-                     cuda::CudaModel::Create(std::move(gpu), config, fill,
-                                             {.kv_cache_tokens = kKvCacheTokens,
-                                              .max_batch_tokens = 8192,
-                                              .max_sequences = 128}));
+    ASSIGN_OR_RETURN(const auto model, cuda::CudaModel::Create(std::move(gpu), config, fill,
+                                                               {.kv_cache_tokens = kKvCacheTokens,
+                                                                .max_batch_tokens = 8192,
+                                                                .max_sequences = 128}));
     const bool quick = absl::GetFlag(FLAGS_quick);
     for (const int32_t batch : {1, 8, 32, 128}) {
       ASSIGN_OR_RETURN(const Speed speed,
@@ -100,10 +99,10 @@ class Bench {
     for (const Row& adamoe : rows_) {
       if (adamoe.routing != kRoutings[1].name) continue;
       const Row& plain = PlainOf(adamoe);
-      std::printf("%s\n", absl::StrFormat("%-8s%6d: null experts gain %.3f, predicted %.3f",
-                                          adamoe.kind, adamoe.size, Gain(adamoe, plain),
-                                          adamoe.limit / plain.limit)
-                              .c_str());
+      std::printf("%s\n",
+                  absl::StrFormat("%-8s%6d: null experts gain %.3f, predicted %.3f", adamoe.kind,
+                                  adamoe.size, Gain(adamoe, plain), adamoe.limit / plain.limit)
+                      .c_str());
     }
   }
 

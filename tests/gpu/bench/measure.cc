@@ -91,7 +91,8 @@ absl::StatusOr<Speed> MeasureDecode(Model* model, int32_t batch, int32_t prompt_
                                     int32_t num_steps) {
   const ModelDimensions& dimensions = model->dimensions();
   Executor::Options options;
-  options.max_batch_tokens = std::max(batch, 512);
+  options.max_batch_tokens = std::max(2 * batch, 512);
+  options.prefill_chunk_tokens = options.max_batch_tokens;
   options.max_running_requests = batch;
   options.prefix_caching = false;
   std::vector<std::vector<int32_t>> prompts;
@@ -99,7 +100,7 @@ absl::StatusOr<Speed> MeasureDecode(Model* model, int32_t batch, int32_t prompt_
     prompts.push_back(SeededTokens(prompt_tokens, i + 1, dimensions.vocab_size));
   }
   // Prompts end at different steps: the rest of them decode on until the last has joined.
-  const int32_t prefill_steps = batch * prompt_tokens / options.max_batch_tokens + batch;
+  const int32_t prefill_steps = 2 * batch * prompt_tokens / options.max_batch_tokens + batch;
   const int32_t max_tokens = num_steps + prefill_steps;
   ASSIGN_OR_RETURN(const std::vector<Step> steps,
                    Run(model, options, prompts, max_tokens, /*together=*/true));

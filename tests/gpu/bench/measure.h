@@ -11,12 +11,12 @@
 namespace adamoe {
 
 struct Speed {
-  int64_t num_steps = 0;            // that were measured
-  double tokens_per_second = 0.0;   // by the median time from one step's end to the next
-  double step_seconds = 0.0;        // that median
-  double host_seconds = 0.0;        // of which between two forward passes, median
-  double load = 0.0;                // true experts per token and layer, mean
-  double context = 0.0;             // positions that a decoded token sees, mean
+  int64_t num_steps = 0;           // that were measured
+  double tokens_per_second = 0.0;  // by the median time from one step's end to the next
+  double step_seconds = 0.0;       // that median
+  double host_seconds = 0.0;       // of which between two forward passes, median
+  double load = 0.0;               // true experts per token and layer, mean
+  double context = 0.0;            // positions that a decoded token sees, mean
 };
 
 // `batch` greedy requests of `prompt_tokens`, all decoding for at least `num_steps` steps together.

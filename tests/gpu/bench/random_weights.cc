@@ -19,10 +19,9 @@ class Filler {
   // [rows, inputs] of bfloat16.
   absl::Status Matrix(int64_t offset, int64_t rows, int64_t inputs) {
     const float scale = std::sqrt(3.0f / static_cast<float>(inputs));
-    return cuda::CudaStatus(
-        "FillRandomBf16",
-        cuda::FillRandomBf16(reinterpret_cast<cuda::Bf16*>(memory_ + offset), rows * inputs, scale,
-                             ++seed_, gpu_.stream()));
+    return cuda::CudaStatus("FillRandomBf16",
+                            cuda::FillRandomBf16(reinterpret_cast<cuda::Bf16*>(memory_ + offset),
+                                                 rows * inputs, scale, ++seed_, gpu_.stream()));
   }
 
   absl::Status Floats(int64_t offset, const std::vector<float>& values) {
@@ -64,8 +63,7 @@ absl::Status FillRandomWeights(const ModelConfig& config, cuda::Gpu& gpu, std::b
     RETURN_IF_ERROR(filler.Matrix(layer.o_proj, hidden, queries));
     RETURN_IF_ERROR(filler.Matrix(layer.w1, experts_out, hidden));
     RETURN_IF_ERROR(filler.Matrix(layer.w3, experts_out, hidden));
-    RETURN_IF_ERROR(
-        filler.Matrix(layer.w2, config.num_experts * hidden, config.intermediate_size));
+    RETURN_IF_ERROR(filler.Matrix(layer.w2, config.num_experts * hidden, config.intermediate_size));
   }
   RETURN_IF_ERROR(filler.Floats(layout.norm, ones));
   if (!config.tie_word_embeddings) {

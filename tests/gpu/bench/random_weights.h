@@ -10,8 +10,8 @@
 
 namespace adamoe {
 
-// Matrices that keep the scale of what they multiply, norms of 1 and random routers, so that experts
-// are picked about evenly; laid out as cuda::LayOutWeights says.
+// Matrices that keep the scale of what they multiply, norms of 1 and random routers, so that
+// experts are picked about evenly; laid out as cuda::LayOutWeights says.
 absl::Status FillRandomWeights(const ModelConfig& config, cuda::Gpu& gpu, std::byte* memory);
 
 }  // namespace adamoe

@@ -13,9 +13,7 @@ double AttentionElements(const ModelConfig& c) {
   return double{2.0} * c.hidden_size * c.head_dim * (c.num_heads + c.num_kv_heads);
 }
 
-double ExpertElements(const ModelConfig& c) {
-  return 3.0 * c.hidden_size * c.intermediate_size;
-}
+double ExpertElements(const ModelConfig& c) { return 3.0 * c.hidden_size * c.intermediate_size; }
 
 double RouterElements(const ModelConfig& c) {
   return double{1.0} * c.hidden_size * (c.num_experts + c.num_null_experts);
@@ -36,21 +34,21 @@ double BalancedLoad(const ModelConfig& config) {
 }
 
 double DistinctExperts(int32_t num_experts, double load, int64_t num_tokens) {
-  return num_experts *
-         (1.0 - std::pow(1.0 - load / num_experts, static_cast<double>(num_tokens)));
+  return num_experts * (1.0 - std::pow(1.0 - load / num_experts, static_cast<double>(num_tokens)));
 }
 
 double StepBytes(const ModelConfig& config, const StepWork& work) {
   const double distinct = DistinctExperts(config.num_experts, work.load, work.num_tokens);
-  const double layer = kBf16Bytes * (AttentionElements(config) + distinct * ExpertElements(config)) +
-                       kFloatBytes * (RouterElements(config) + 2.0 * config.hidden_size);
+  const double layer =
+      kBf16Bytes * (AttentionElements(config) + distinct * ExpertElements(config)) +
+      kFloatBytes * (RouterElements(config) + 2.0 * config.hidden_size);
   const double head = work.num_logit_rows > 0 ? kBf16Bytes * HeadElements(config) : 0.0;
   return config.num_layers * layer + head + work.cached_positions * KvBytes(config);
 }
 
 double StepFlops(const ModelConfig& config, const StepWork& work) {
-  const double linear = AttentionElements(config) + RouterElements(config) +
-                        work.load * ExpertElements(config);
+  const double linear =
+      AttentionElements(config) + RouterElements(config) + work.load * ExpertElements(config);
   // Scores and weighted sums.
   const double attention = 2.0 * work.keys_per_token * config.num_heads * config.head_dim;
   return 2.0 * (work.num_tokens * config.num_layers * (linear + attention) +

@@ -1,6 +1,6 @@
-// How fast a Mixtral or AdaMoE model could run on a device that reads memory and multiplies at given
-// rates, and does nothing else: the limits that measured speeds are shares of. bfloat16 matrices,
-// float32 router and norms, bfloat16 KV cache. Pure.
+// How fast a Mixtral or AdaMoE model could run on a device that reads memory and multiplies at
+// given rates, and does nothing else: the limits that measured speeds are shares of. bfloat16
+// matrices, float32 router and norms, bfloat16 KV cache. Pure.
 #ifndef ADAMOE_TESTS_GPU_BENCH_ROOFLINE_H_
 #define ADAMOE_TESTS_GPU_BENCH_ROOFLINE_H_
 

@@ -108,7 +108,8 @@ TEST(StepLayoutTest, PaddingIsNeutral) {
   EXPECT_THAT(Read<uint32_t>(memory, at.max_experts, 4), ElementsAre(1, 2, 3, 0));
   EXPECT_THAT(Read<int32_t>(memory, at.num_valid_tokens, 1), ElementsAre(3));
   EXPECT_EQ(Read<std::byte>(memory, at.decode_work + 3 * kWorkBytes, kWorkBytes),
-            std::vector<std::byte>(kWorkBytes)) << "no tokens to attend for";
+            std::vector<std::byte>(kWorkBytes))
+      << "no tokens to attend for";
   EXPECT_THAT(Read<int32_t>(memory, at.logit_rows, 4), ElementsAre(1, 2, 0, 0));
   EXPECT_THAT(Read<int32_t>(memory, at.block_tables, 16),
               ElementsAre(2, 0, 0, 0, 5, 7, 0, 0, 1, 3, 6, 0, 0, 0, 0, 0));

@@ -25,9 +25,7 @@ class LateStaging : public StagingBuffers {
     for (auto& buffer : buffers_) buffer.memory.resize(num_bytes);
   }
 
-  int64_t num_bytes() const override {
-    return static_cast<int64_t>(buffers_[0].memory.size());
-  }
+  int64_t num_bytes() const override { return static_cast<int64_t>(buffers_[0].memory.size()); }
   absl::StatusOr<std::byte*> Await(int i) override {
     Copy(i);
     return buffers_[i].memory.data();
@@ -191,7 +189,8 @@ TEST(PlanUploadTest, CutsAtTheSizeOfABuffer) {
                                   {&empty_view, 50, DType::kBFloat16},
                                   {&short_view, 50, DType::kFloat32}},
                                  20);
-  const std::vector<std::vector<int64_t>> expected = {{0, 0, 10}, {0, 10, 10}, {0, 20, 5}, {2, 0, 3}};
+  const std::vector<std::vector<int64_t>> expected = {
+      {0, 0, 10}, {0, 10, 10}, {0, 20, 5}, {2, 0, 3}};
   ASSERT_EQ(pieces.size(), expected.size());
   for (size_t i = 0; i < pieces.size(); ++i) {
     EXPECT_EQ((std::vector<int64_t>{static_cast<int64_t>(pieces[i].copy), pieces[i].begin,
