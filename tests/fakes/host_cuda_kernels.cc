@@ -2,14 +2,16 @@
 // in the obvious way. The host's side of the CUDA backend is tested with them.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "server/base/dtype.h"
+#include "server/base/thread_pool.h"
+#include "server/kernels/cpu/cpu_ops.h"
 #include "server/kernels/cuda/attention.h"
 #include "server/kernels/cuda/elementwise.h"
 #include "server/kernels/cuda/experts.h"
 #include "server/kernels/cuda/router.h"
-#include "tests/fakes/reference_ops.h"
 
 namespace adamoe::cuda {
 namespace {
@@ -29,6 +31,14 @@ void Normalize(const RmsNormArgs& args, const float* x, int64_t row) {
     args.normed[row * args.hidden + i] = Bf16FromFloat(value);
     if (args.normed_float32 != nullptr) args.normed_float32[row * args.hidden + i] = value;
   }
+}
+
+// Its routing is what the device's must be.
+Ops& CpuOps() {
+  static ThreadPool* const pool = new ThreadPool(1);
+  static Ops* const ops =
+      CreateCpuOps({.pool = pool, .precision = Precision::kFloat32, .isa = BestIsa()}).release();
+  return *ops;
 }
 
 // A position's keys (or values) of one head.
@@ -199,13 +209,13 @@ cudaError_t Route(const RouteArgs& args, const DeviceRouting& routing, cudaStrea
                                 ? std::min(*args.num_valid_tokens, routing.num_tokens)
                                 : routing.num_tokens;
   Routing picks;
-  ReferenceOps().Route(args.logits, num_valid,
-                       {.num_experts = routing.num_experts,
-                        .num_null_experts = args.num_null_experts,
-                        .experts_per_token = args.experts_per_token,
-                        .null_bias = args.null_bias,
-                        .max_experts = args.max_experts},
-                       &picks);
+  CpuOps().Route(args.logits, num_valid,
+                 {.num_experts = routing.num_experts,
+                  .num_null_experts = args.num_null_experts,
+                  .experts_per_token = args.experts_per_token,
+                  .null_bias = args.null_bias,
+                  .max_experts = args.max_experts},
+                 &picks);
   std::copy(picks.expert_begin.begin(), picks.expert_begin.end(), routing.expert_begin);
   std::copy(picks.row_token.begin(), picks.row_token.end(), routing.row_token);
   std::copy(picks.row_weight.begin(), picks.row_weight.end(), routing.row_weight);

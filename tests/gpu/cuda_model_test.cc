@@ -240,7 +240,7 @@ TEST_F(CudaModelTest, RefusesWhatItCannotRun) {
   EXPECT_THAT(std::string(shape.message()), HasSubstr("intermediate_size"));
 
   CudaModel::Options options = kOptions;
-  options.kv_cache_tokens = int64_t{1} << 30;
+  options.kv_cache_tokens = (int64_t{1} << 30) - 1;
   checkpoint = CheckpointOptions();
   checkpoint.config.num_kv_heads = 4;
   checkpoint.config.head_dim = 128;  // 4 KiB per token: 4 TiB
