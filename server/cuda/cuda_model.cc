@@ -45,6 +45,13 @@ absl::Status CheckOptions(const CudaModel::Options& options) {
   return absl::OkStatus();
 }
 
+// No position of a context is beyond the model's limit or the whole cache.
+int32_t MaxContext(const ModelConfig& config, const CudaModel::Options& options) {
+  const int64_t limit = config.max_position_embeddings;
+  if (options.kv_cache_tokens <= 0) return static_cast<int32_t>(limit);
+  return static_cast<int32_t>(std::min(limit, options.kv_cache_tokens + options.block_size));
+}
+
 ModelDimensions DimensionsOf(const ModelConfig& config, int32_t num_blocks, int32_t block_size) {
   return {.vocab_size = config.vocab_size,
           .num_layers = config.num_layers,
@@ -91,8 +98,8 @@ absl::StatusOr<std::unique_ptr<CudaModel>> CudaModel::Create(std::unique_ptr<Gpu
   RETURN_IF_ERROR(CheckShape(config));
   RETURN_IF_ERROR(CheckOptions(options));
   RETURN_IF_ERROR(gpu->MakeCurrent());
-  const StepLimits limits =
-      LimitsOf(config, options.block_size, options.max_batch_tokens, options.max_sequences);
+  const StepLimits limits = LimitsOf(MaxContext(config, options), options.block_size,
+                                     options.max_batch_tokens, options.max_sequences);
   const int32_t multiprocessors = gpu->num_multiprocessors();
   const StepBuffers sizes(config, limits, multiprocessors, nullptr);
   const std::vector<float> frequencies = InverseFrequencies(config);

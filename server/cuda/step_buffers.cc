@@ -30,17 +30,17 @@ int64_t AttentionWorkspaceFor(const ModelConfig& config, const StepLimits& limit
 
 }  // namespace
 
-StepLimits LimitsOf(const ModelConfig& config, int32_t block_size, int32_t max_batch_tokens,
+StepLimits LimitsOf(int32_t max_context, int32_t block_size, int32_t max_batch_tokens,
                     int32_t max_sequences) {
   const int32_t sequences = std::min(max_sequences, max_batch_tokens);
   const int32_t padded = PowerOfTwoFrom(std::min(sequences, kMaxGraphTokens));
-  const int32_t blocks = (config.max_position_embeddings - 1) / block_size + 1;
+  const int32_t blocks = std::min((max_context - 1) / block_size + 1, 1 << 30);
   StepLimits limits;
   limits.num_tokens = PaddedRows(std::max(max_batch_tokens, padded));
   limits.num_sequences = std::max(sequences, padded);
   limits.max_blocks = PowerOfTwoFrom(std::max(blocks, kMinGraphBlocks));
   limits.num_logit_rows = PaddedRows(std::max(padded, std::min(max_batch_tokens, kMinLogitRows)));
-  limits.max_context = config.max_position_embeddings;
+  limits.max_context = max_context;
   return limits;
 }
 

@@ -27,8 +27,9 @@ struct StepLimits {
   int32_t max_context = 0;     // positions
 };
 
-// Limits for steps of up to `max_batch_tokens` tokens of up to `max_sequences` sequences.
-StepLimits LimitsOf(const ModelConfig& config, int32_t block_size, int32_t max_batch_tokens,
+// Limits for steps of up to `max_batch_tokens` tokens of up to `max_sequences` sequences, with
+// contexts of up to `max_context` positions.
+StepLimits LimitsOf(int32_t max_context, int32_t block_size, int32_t max_batch_tokens,
                     int32_t max_sequences);
 
 // Pointers into one piece of memory, or with a base of null: offsets.
