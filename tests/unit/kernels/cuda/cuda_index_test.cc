@@ -260,8 +260,11 @@ TEST(PlanTest, GivesEveryTokenToOnePieceOfWork) {
       check(work);
     }
     EXPECT_THAT(seen, Each(1));
-    if (head_dim == 48) EXPECT_THAT(plan.prefill, IsEmpty());
-    if (head_dim == 64) EXPECT_EQ(plan.decode.size(), 2u);
+    if (head_dim == 48) {
+      EXPECT_THAT(plan.prefill, IsEmpty());
+    } else {
+      EXPECT_EQ(plan.decode.size(), 2u);
+    }
   }
 }
 
