@@ -1,4 +1,4 @@
-#include "tests/gpu/device_memory.h"
+#include "tests/gpu/kernels/device_memory.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,11 +1,11 @@
-#include "tests/gpu/check_values.h"
+#include "tests/gpu/kernels/check_values.h"
 
 #include <cmath>
 #include <cstring>
 #include <random>
 
 #include "server/base/dtype.h"
-#include "tests/gpu/kernel_checks.h"
+#include "tests/gpu/kernels/kernel_checks.h"
 
 namespace adamoe {
 

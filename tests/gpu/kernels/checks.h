@@ -1,6 +1,6 @@
 // The checks by name; kernel_checks.cc lists them.
-#ifndef ADAMOE_TESTS_GPU_CHECKS_H_
-#define ADAMOE_TESTS_GPU_CHECKS_H_
+#ifndef ADAMOE_TESTS_GPU_KERNELS_CHECKS_H_
+#define ADAMOE_TESTS_GPU_KERNELS_CHECKS_H_
 
 namespace adamoe {
 
@@ -22,4 +22,4 @@ void CheckNothingToDo();
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_TESTS_GPU_CHECKS_H_
+#endif  // ADAMOE_TESTS_GPU_KERNELS_CHECKS_H_

@@ -5,9 +5,9 @@
 
 #include "server/kernels/cuda/attention.h"
 #include "tests/fakes/reference_ops.h"
-#include "tests/gpu/check_values.h"
-#include "tests/gpu/checks.h"
-#include "tests/gpu/device_memory.h"
+#include "tests/gpu/kernels/check_values.h"
+#include "tests/gpu/kernels/checks.h"
+#include "tests/gpu/kernels/device_memory.h"
 
 namespace adamoe {
 namespace {

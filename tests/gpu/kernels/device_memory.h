@@ -1,8 +1,8 @@
 // Memory of the device for the checks of its kernels: a GPU's, or where the kernels are emulated
 // the host's. Starts as ones (NaN in every floating type). What lies around it is watched: on the
 // host the page after it cannot be touched, on a GPU writes are found when it is freed.
-#ifndef ADAMOE_TESTS_GPU_DEVICE_MEMORY_H_
-#define ADAMOE_TESTS_GPU_DEVICE_MEMORY_H_
+#ifndef ADAMOE_TESTS_GPU_KERNELS_DEVICE_MEMORY_H_
+#define ADAMOE_TESTS_GPU_KERNELS_DEVICE_MEMORY_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -54,4 +54,4 @@ class DeviceArray {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_TESTS_GPU_DEVICE_MEMORY_H_
+#endif  // ADAMOE_TESTS_GPU_KERNELS_DEVICE_MEMORY_H_

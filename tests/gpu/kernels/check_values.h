@@ -1,6 +1,6 @@
 // Values for the checks of kernels: random ones, and how far results are from what was expected.
-#ifndef ADAMOE_TESTS_GPU_CHECK_VALUES_H_
-#define ADAMOE_TESTS_GPU_CHECK_VALUES_H_
+#ifndef ADAMOE_TESTS_GPU_KERNELS_CHECK_VALUES_H_
+#define ADAMOE_TESTS_GPU_KERNELS_CHECK_VALUES_H_
 
 #include <cstdint>
 #include <string>
@@ -35,4 +35,4 @@ void ExpectEqual(const std::vector<T>& actual, const std::vector<T>& expected,
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_TESTS_GPU_CHECK_VALUES_H_
+#endif  // ADAMOE_TESTS_GPU_KERNELS_CHECK_VALUES_H_

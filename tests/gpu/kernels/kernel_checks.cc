@@ -1,8 +1,8 @@
-#include "tests/gpu/kernel_checks.h"
+#include "tests/gpu/kernels/kernel_checks.h"
 
 #include <utility>
 
-#include "tests/gpu/checks.h"
+#include "tests/gpu/kernels/checks.h"
 
 namespace adamoe {
 namespace {
@@ -35,7 +35,7 @@ const std::vector<KernelCheck>& KernelChecks() {
   return checks;
 }
 
-std::vector<std::string> Run(const KernelCheck& check) {
+std::vector<std::string> RunKernelCheck(const KernelCheck& check) {
   Failures().clear();
   check.run();
   return std::exchange(Failures(), {});
