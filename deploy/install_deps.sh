@@ -5,6 +5,7 @@
 #   deploy/install_deps.sh build      what compiling the server and the client needs, with the unit tests
 #   deploy/install_deps.sh train      LibTorch, for train/ and the tests that use it as their oracle
 #   deploy/install_deps.sh test       the Python environment of the integration tests
+#   deploy/install_deps.sh cuda       nvcc 13 and cuBLASLt, for the CUDA plugin; not part of everything
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels from PyPI at the versions pinned here.
 # Wheels are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
@@ -24,6 +25,10 @@ TEST_PACKAGES=(clang-format)
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
 # libtorch_cpu.so needs the two CUDA libraries to load, also where no GPU is.
 TORCH_WHEELS=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+CUDA_WHEELS=(
+  nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85
+  nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3
+)
 PYTHON=/usr/bin/python3
 
 say() { printf '\033[1m[deps]\033[0m %s\n' "$*"; }
@@ -61,6 +66,16 @@ python_environment() {  # folder of the environment, requirements file
   cp "$requirements" "$folder/.installed"
 }
 
+# A toolkit on PATH is taken as it is, else one is made of wheels.
+install_cuda() {
+  local bin
+  if command -v nvcc > /dev/null && nvcc --version | grep -q 'release 13\.'; then
+    bin=$(nvcc --dryrun -x cu /dev/null 2>&1 | sed -n 's/^#\$ _HERE_=//p')
+    if ls "$bin"/../lib*/libcublasLt.so.13 > /dev/null 2>&1; then say "CUDA: $bin/nvcc"; return; fi
+  fi
+  unpack_wheels cuda "${CUDA_WHEELS[@]}"
+}
+
 here=$(cd "$(dirname "$0")" && pwd)
 groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test)
 mkdir -p "$DEPS_DIR"
@@ -72,7 +87,9 @@ for group in "${groups[@]}"; do
            unpack_wheels libtorch "${TORCH_WHEELS[@]}" ;;
     test)  install_debian test "${TEST_PACKAGES[@]}"
            python_environment python "$here/../tests/requirements.txt" ;;
-    *) say "unknown group '$group' (build, train, test)" >&2; exit 2 ;;
+    cuda)  install_debian build "${BUILD_PACKAGES[@]}"
+           install_cuda ;;
+    *) say "unknown group '$group' (build, train, test, cuda)" >&2; exit 2 ;;
   esac
 done
 say "done"

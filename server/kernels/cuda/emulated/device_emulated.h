@@ -120,7 +120,8 @@ void CopyAsyncWait() {
 
 inline void EmulatedLoadMatrices(const void* row, uint32_t (&r)[4], bool transposed) {
   uint8_t rows[32][16];
-  const uint8_t* lanes = emulated::WarpExchange(row, 16, transposed ? "ldmatrix.trans" : "ldmatrix");
+  const uint8_t* lanes =
+      emulated::WarpExchange(row, 16, transposed ? "ldmatrix.trans" : "ldmatrix");
   for (int lane = 0; lane < 32; ++lane) std::memcpy(rows[lane], lanes + 64 * lane, 16);
   const int lane = EmulatedLane();
   for (int i = 0; i < 4; ++i) {
@@ -180,8 +181,8 @@ inline float EmulatedTileElement(uint64_t descriptor, int row, int k) {
   if (descriptor >> 62 != 1) std::abort();  // another layout
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fff) << 4;
   const uint32_t group_bytes = static_cast<uint32_t>((descriptor >> 32) & 0x3fff) << 4;
-  uint32_t address =
-      start + static_cast<uint32_t>(row / 8) * group_bytes + static_cast<uint32_t>(row % 8 * 128 + 2 * k);
+  uint32_t address = start + static_cast<uint32_t>(row / 8) * group_bytes +
+                     static_cast<uint32_t>(row % 8 * 128 + 2 * k);
   address ^= ((address >> 7) & 7) << 4;
   if (address + 2 > emulated::DynamicSharedBytes()) std::abort();
   Bf16 bits;

@@ -240,7 +240,8 @@ const uint8_t* WarpExchange(const void* data, size_t num_bytes, const char* what
   const unsigned thread = emulator.current_->thread.x;
   Warp& warp = emulator.warps_[thread / kWarp];
   if (warp.meeting.arrived == 0) warp.what = what;
-  if (std::strcmp(warp.what, what) != 0) Fail("lanes of a warp meet in different instructions:", what);
+  if (std::strcmp(warp.what, what) != 0)
+    Fail("lanes of a warp meet in different instructions:", what);
   const uint64_t parity = warp.meeting.round % 2;
   std::memcpy(warp.lanes[parity][thread % kWarp], data, num_bytes);
   emulator.Meet(&warp.meeting);

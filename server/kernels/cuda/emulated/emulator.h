@@ -49,8 +49,8 @@ size_t DynamicSharedBytes();
 
 void BlockBarrier();
 
-// Hands `num_bytes` (up to 64) of this lane to the warp and returns those of all 32 lanes, [32, 64],
-// valid until the lane's next call. `what` names the instruction.
+// Hands `num_bytes` (up to 64) of this lane to the warp and returns those of all 32 lanes, [32,
+// 64], valid until the lane's next call. `what` names the instruction.
 const uint8_t* WarpExchange(const void* data, size_t num_bytes, const char* what);
 
 // Asynchronous work of a thread, in groups, as cp.async and wgmma know it.
