@@ -132,7 +132,8 @@ __device__ inline void WarpgroupWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// Keeps the compiler from reading the accumulators before a wait that stands above this.
+// Keeps the compiler from moving reads and writes of the accumulators across this place: they
+// belong to the warpgroup's products between the first of them and the wait.
 __device__ inline void FenceAccumulators(float (&d)[64]) {
 #pragma unroll
   for (int i = 0; i < 64; ++i) asm volatile("" : "+f"(d[i])::"memory");

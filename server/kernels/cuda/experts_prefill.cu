@@ -190,6 +190,10 @@ template <bool kGated, bool kWgmma>
 __device__ void MultiplyTile(const Sources& sources, int32_t num_inputs, unsigned char* shared,
                              float (&sum)[2][64]) {
   const int32_t num_steps = CeilDiv(num_inputs, kTileCols);
+  if constexpr (kWgmma) {
+    FenceAccumulators(sum[0]);
+    FenceAccumulators(sum[1]);
+  }
   CopyStep(sources, 0, num_steps, num_inputs, shared);
   CopyStep(sources, 1, num_steps, num_inputs, shared);
   for (int32_t step = 0; step < num_steps; ++step) {
