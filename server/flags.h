@@ -26,6 +26,8 @@ struct Endpoint {
 // INVALID_ARGUMENT says what is wrong with `text`.
 absl::StatusOr<Endpoint> ParseEndpoint(absl::string_view text);
 
+enum class DeviceChoice { kAuto, kCpu, kCuda };
+
 // The flags, checked: the listeners are such as may be served. 0 where the server is to choose.
 struct ServerFlags {
   std::string model_dir;
@@ -33,6 +35,8 @@ struct ServerFlags {
   int32_t experts_per_token = 0;
   std::string listen;
   std::string metrics_listen;  // empty: no metrics endpoint
+  DeviceChoice device = DeviceChoice::kAuto;
+  std::string device_plugin;  // empty: the usual places
   std::optional<Precision> activation_dtype;
   std::optional<DType> weight_dtype;  // kInt8 or kInt4; none: as the files have them
   int64_t kv_cache_tokens = 0;

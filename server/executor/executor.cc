@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <limits>
 #include <optional>
 #include <random>
 #include <string>
@@ -28,6 +29,7 @@ namespace adamoe {
 namespace {
 
 constexpr absl::Duration kHeartbeat = absl::Milliseconds(500);
+constexpr int64_t kNever = std::numeric_limits<int64_t>::min();
 
 Scheduler::Options SchedulerOptions(const Executor::Options& options) {
   Scheduler::Options result;
@@ -91,7 +93,10 @@ class Executor::Impl {
 
   void Drain(absl::Duration timeout) { StopBy(clock_->Now() + timeout); }
 
-  absl::Time last_progress() const { return absl::FromUnixNanos(last_progress_.load()); }
+  absl::Time last_progress() const {
+    const int64_t nanos = last_progress_.load();
+    return nanos == kNever ? absl::InfinitePast() : absl::FromUnixNanos(nanos);
+  }
 
  private:
   void Run();
@@ -114,14 +119,16 @@ class Executor::Impl {
   ActiveRequest* Of(const PlannedWork& work) { return active_.at(work.sequence->id).get(); }
   void End(ActiveRequest* request, absl::Status status, FinishReason reason = FinishReason::kNone);
   void EndAll();
-  void NoteProgress() { last_progress_ = absl::ToUnixNanos(clock_->Now()); }
+  void NoteProgress() {
+    last_progress_ = model_->lost() ? kNever : absl::ToUnixNanos(clock_->Now());
+  }
 
   const ModelDimensions dimensions_;
   Model* const model_;
   RequestQueue* const queue_;
   StepObserver* const observer_;
   const Clock* const clock_;
-  std::atomic<int64_t> last_progress_{0};  // Unix nanoseconds
+  std::atomic<int64_t> last_progress_{0};  // Unix nanoseconds, or kNever
 
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

@@ -46,7 +46,8 @@ class Executor {
   // executor's.
   void Drain(absl::Duration timeout);
 
-  // When the loop last went round; moves on while idle too. For health: thread-safe.
+  // When the loop last went round; moves on while idle too. InfinitePast once the model is lost.
+  // For health: thread-safe.
   absl::Time last_progress() const;
 
  private:

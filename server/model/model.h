@@ -71,6 +71,9 @@ class Model {
   // reused from step to step). INTERNAL when the device fails; the cache slots of this batch then
   // hold nothing of use. REQUIRES: num_tokens >= 1; ids, positions, blocks and rows in range.
   virtual absl::Status Forward(const ForwardBatch& batch, ForwardResult* result) = 0;
+
+  // True once the device has failed for good: every later Forward fails.
+  virtual bool lost() const { return false; }
 };
 
 }  // namespace adamoe

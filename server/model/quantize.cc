@@ -41,6 +41,7 @@ class Quantizer {
     view.data = data;
     view.dtype = dtype;
     view.scales = scales;
+    view.in_file = false;
   }
 
  private:

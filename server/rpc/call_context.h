@@ -20,7 +20,7 @@ struct CallContext {
   ServerMetrics* metrics = nullptr;
   const Authenticator* authenticator = nullptr;  // null: no tokens are wanted
   const RequestLog* log = nullptr;               // null: requests are not logged
-  GrammarService* grammars = nullptr;  // null: structured output is refused
+  GrammarService* grammars = nullptr;            // null: structured output is refused
 };
 
 }  // namespace adamoe

@@ -144,8 +144,11 @@ class RpcServer::Core {
       const absl::Duration stalled = absl::Now() - options_.last_progress();
       if (serving == (stalled <= options_.max_stall)) continue;
       serving = !serving;
-      spdlog::warn("health: {}, the executor's last step was {} ago",
-                   serving ? "SERVING" : "NOT_SERVING", absl::FormatDuration(stalled));
+      spdlog::warn("health: {}, {}", serving ? "SERVING" : "NOT_SERVING",
+                   stalled == absl::InfiniteDuration()
+                       ? "the model's device is lost"
+                       : absl::StrCat("the executor's last step was ",
+                                      absl::FormatDuration(stalled), " ago"));
       SetHealth(serving);
     }
   }

@@ -22,8 +22,8 @@ class RpcServer {
     const TlsFiles* tls = nullptr;  // null: plaintext. Must outlive the server
     // Serves health only, in plaintext. Empty: no such listener.
     std::string health_address = {};
-    // When the executor last went round. Health turns NOT_SERVING when that is longer ago than
-    // `max_stall`.
+    // When the executor last went round; InfinitePast once it cannot. Health turns NOT_SERVING when
+    // that is longer ago than `max_stall`.
     std::function<absl::Time()> last_progress;
     absl::Duration max_stall = absl::Seconds(60);
     absl::Duration health_period = absl::Seconds(1);  // how often it is looked at

@@ -131,7 +131,8 @@ absl::StatusOr<TensorView> CheckpointFiles::Find(const std::string& name) const 
                                                    ", expected BF16, F16 or F32"));
   }
   const SafetensorsEntry& entry = file.entries().at(name);
-  return TensorView{entry.data, entry.dtype, entry.shape};
+  return TensorView{
+      .data = entry.data, .dtype = entry.dtype, .shape = entry.shape, .in_file = entry.in_file};
 }
 
 absl::StatusOr<TensorView> CheckpointFiles::Find(const std::string& name,

@@ -176,6 +176,7 @@ absl::Status SafetensorsFile::AddEntry(const SafetensorsHeaderEntry& entry, cons
     auto copy = std::make_unique<std::max_align_t[]>(num_bytes / sizeof(std::max_align_t) + 1);
     std::memcpy(copy.get(), out.data, num_bytes);
     out.data = copy.get();
+    out.in_file = false;
     aligned_copies_.push_back(std::move(copy));
   }
   entries_[entry.name] = std::move(out);

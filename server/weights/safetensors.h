@@ -25,6 +25,7 @@ struct SafetensorsEntry {
   std::vector<int64_t> shape;
   const void* data = nullptr;  // aligned to its element type; not null, even with no elements
   size_t num_bytes = 0;
+  bool in_file = true;  // else a copy, of data that lay askew in the file
 };
 
 class SafetensorsFile {

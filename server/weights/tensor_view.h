@@ -14,6 +14,7 @@ struct TensorView {
   DType dtype = DType::kFloat32;
   std::vector<int64_t> shape;
   const uint16_t* scales = nullptr;  // of packed types
+  bool in_file = false;              // the data are a mapped file's: pages let go are read again
 
   int64_t num_elements() const {
     int64_t product = 1;

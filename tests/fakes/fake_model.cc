@@ -46,6 +46,8 @@ absl::Status FakeModel::Forward(const ForwardBatch& batch, ForwardResult* result
   Count(batch);
   if (before_step_) before_step_(step, batch);
   if (step == faults_.throw_step) throw std::runtime_error("the fake device is gone");
+  lost_ |= step == faults_.lose_step;
+  if (lost_) return absl::UnknownError("the fake device is lost");
   if (step == faults_.fail_step) return absl::UnknownError("the fake device has failed");
   std::vector<uint64_t> states(batch.num_tokens());
   for (int32_t i = 0; i < batch.num_tokens(); ++i) {

@@ -29,6 +29,7 @@ class FakeModel : public Model {
   // Faults, by number of the step (from 0; -1: never).
   struct Faults {
     int fail_step = -1;   // Forward returns an error
+    int lose_step = -1;   // so does every later one: the model is lost
     int throw_step = -1;  // Forward throws std::runtime_error
     int skip_row_step =
         -1;  // the last layer reports one row fewer than were routed, for the last position
@@ -39,6 +40,7 @@ class FakeModel : public Model {
 
   const ModelDimensions& dimensions() const override { return dimensions_; }
   absl::Status Forward(const ForwardBatch& batch, ForwardResult* result) override;
+  bool lost() const override { return lost_; }
 
   void set_faults(const Faults& faults) { faults_ = faults; }
   // Called at the start of every Forward with the step's number: to cancel, let time pass, or wait.
@@ -61,6 +63,7 @@ class FakeModel : public Model {
   std::vector<uint64_t> fingerprints_;  // [num_kv_blocks, kv_block_size]
   Faults faults_;
   std::function<void(int, const ForwardBatch&)> before_step_;
+  bool lost_ = false;
   int num_steps_ = 0;
   uint64_t num_positions_ = 0;
   int largest_step_ = 0;

@@ -134,6 +134,23 @@ TEST(FaultTest, AnErrorOfTheModelFailsTheStepsRequests) {
   ExpectFaultFailsTheStep(faults, HasSubstr("the fake device has failed"));
 }
 
+TEST(FaultTest, ALostModelFailsAllAndMakesNoProgress) {
+  FakeModel::Faults faults;
+  faults.lose_step = 2;
+  Serving serving;
+  serving.model.set_faults(faults);
+  EXPECT_GT(serving.executor->last_progress(), absl::InfinitePast());
+  serving.executor->Start();
+  for (int i = 0; i < 3; ++i) {
+    const auto sink = serving.Submit(MakeRequest(MakePrompt(18, i), 30));
+    ASSERT_TRUE(sink->AwaitFinish());
+    EXPECT_EQ(sink->outcome().status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(std::string(sink->outcome().status.message()), HasSubstr("is lost"));
+  }
+  serving.Drain();
+  EXPECT_EQ(serving.executor->last_progress(), absl::InfinitePast());
+}
+
 TEST(FaultTest, SoDoesAnException) {
   FakeModel::Faults faults;
   faults.throw_step = 4;
