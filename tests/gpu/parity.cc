@@ -40,10 +40,7 @@ class Comparison {
 
   ParityReport Report() {
     std::sort(errors_.begin(), errors_.end());
-    if (!errors_.empty()) {
-      report_.median_error = errors_[errors_.size() / 2];
-      report_.max_error = errors_.back();
-    }
+    if (!errors_.empty()) report_.median_error = errors_[errors_.size() / 2];
     return report_;
   }
 
@@ -64,10 +61,17 @@ class Comparison {
   void AddLogits(const std::vector<float>& got, const std::vector<float>& want) {
     ++report_.num_positions_compared;
     const double spread = Spread(want);
+    double largest = 0.0;
     for (size_t i = 0; i < want.size(); ++i) {
       const double error = std::abs(double{got[i]} - want[i]) / spread;
       errors_.push_back(std::isnan(error) ? INFINITY : static_cast<float>(error));
+      largest = std::max(largest, double{errors_.back()});
     }
+    if (largest > ParityReport::kFar) {
+      ++report_.num_far_positions;
+      return;
+    }
+    report_.max_error = std::max(report_.max_error, largest);
     const double gap = want[Argmax(want)] - want[Argmax(got)];
     if (!(gap <= tolerance_ * spread)) ++report_.num_argmax_differences;
   }
@@ -89,11 +93,11 @@ ModelRunner::Feed FeedOf(const ParityPlan& plan, int sequence, std::vector<int32
 
 std::string ParityReport::ToString() const {
   return absl::StrFormat(
-      "%d positions; routing differs at %d of %d; logits compared at %d: median error %.2g, "
-      "largest "
-      "%.2g of their spread, %d other greedy tokens",
-      num_positions, num_routing_differences, num_routings, num_positions_compared, median_error,
-      max_error, num_argmax_differences);
+      "%d positions; routing differs at %d of %d; logits compared at %d, far off at %d: median "
+      "error "
+      "%.2g, largest elsewhere %.2g of their spread, %d other greedy tokens",
+      num_positions, num_routing_differences, num_routings, num_positions_compared,
+      num_far_positions, median_error, max_error, num_argmax_differences);
 }
 
 ParityReport CompareModels(Model& model, Model& oracle, const ParityPlan& plan, double tolerance) {

@@ -21,13 +21,18 @@ struct ParityPlan {
 };
 
 struct ParityReport {
+  static constexpr double kFar = 0.15;
+
   int64_t num_positions = 0;
   int64_t num_routings = 0;             // positions x layers
   int64_t num_routing_differences = 0;  // of executed, null or dropped slots
   int64_t num_positions_compared = 0;   // whose sequence was routed alike in every layer so far
-  int64_t num_argmax_differences = 0;   // of those compared, beyond `tolerance` of a tie
-  double median_error = 0.0;            // of logits over those compared, as a share of their spread
-  double max_error = 0.0;
+  // Of those compared, where a logit is off by more than kFar of their spread: an expert was
+  // another of a tie, which counts of slots do not show where there are no null experts.
+  int64_t num_far_positions = 0;
+  int64_t num_argmax_differences = 0;  // of the rest, beyond `tolerance` of a tie
+  double median_error = 0.0;           // of logits over those compared, as a share of their spread
+  double max_error = 0.0;              // at positions that are not far
 
   std::string ToString() const;
 };
