@@ -196,7 +196,9 @@ TEST(MaskTest, TokensOfATokenizerAndIdsOfTheModelAlone) {
   const auto mask = matcher->Allowed();
   ASSERT_TRUE(mask.ok()) << mask.status();
   for (int32_t id = 0; id < 420; ++id) {
-    if (vocabulary[id].empty()) EXPECT_FALSE(IsAllowed(*mask, id)) << id;
+    if (vocabulary[id].empty()) {
+      EXPECT_FALSE(IsAllowed(*mask, id)) << id;
+    }
   }
   EXPECT_TRUE(IsAllowed(*mask, 3 + 'y'));
 }
