@@ -14,6 +14,7 @@
 #include "server/cuda/layout.h"
 #include "server/cuda/memory_plan.h"
 #include "server/cuda/weight_layout.h"
+#include "server/model/dimensions.h"
 
 namespace adamoe::cuda {
 namespace {
@@ -50,18 +51,6 @@ int32_t MaxContext(const ModelConfig& config, const CudaModel::Options& options)
   const int64_t limit = config.max_position_embeddings;
   if (options.kv_cache_tokens <= 0) return static_cast<int32_t>(limit);
   return static_cast<int32_t>(std::min(limit, options.kv_cache_tokens + options.block_size));
-}
-
-ModelDimensions DimensionsOf(const ModelConfig& config, int32_t num_blocks, int32_t block_size) {
-  return {.vocab_size = config.vocab_size,
-          .num_layers = config.num_layers,
-          .num_experts = config.num_experts,
-          .num_null_experts = config.num_null_experts,
-          .experts_per_token = config.experts_per_token,
-          .max_context_tokens = std::min(config.max_position_embeddings, num_blocks * block_size),
-          .num_kv_blocks = num_blocks,
-          .kv_block_size = block_size,
-          .flops_per_slot = uint64_t{2} * 3 * config.hidden_size * config.intermediate_size};
 }
 
 std::vector<float> InverseFrequencies(const ModelConfig& config) {

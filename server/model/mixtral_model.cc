@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
+#include "server/model/dimensions.h"
 #include "server/model/tensors.h"
 
 namespace adamoe {
@@ -27,29 +28,6 @@ absl::Status CheckOptions(const MixtralModel::Options& options, const ModelConfi
         absl::StrCat("experts per token is ", config.experts_per_token, ", expected at most 255"));
   }
   return absl::OkStatus();
-}
-
-ModelDimensions DimensionsOf(const ModelConfig& config, const KvStoreShape& cache) {
-  const int32_t capacity = cache.num_blocks * cache.block_size;
-  const uint64_t hidden = config.hidden_size;
-  const uint64_t layers = config.num_layers;
-  const uint64_t query_width = config.num_heads * config.head_dim;
-  const uint64_t key_width = config.num_kv_heads * config.head_dim;
-  const uint64_t router_rows = config.num_experts + config.num_null_experts;
-  return {.vocab_size = config.vocab_size,
-          .num_layers = config.num_layers,
-          .num_experts = config.num_experts,
-          .num_null_experts = config.num_null_experts,
-          .experts_per_token = config.experts_per_token,
-          .max_context_tokens = std::min(config.max_position_embeddings, capacity),
-          .num_kv_blocks = cache.num_blocks,
-          .kv_block_size = cache.block_size,
-          .sliding_window = config.sliding_window,
-          .flops_per_slot = 2 * 3 * hidden * config.intermediate_size,
-          .projection_flops = layers * 2 * hidden * (2 * query_width + 2 * key_width),
-          .attention_flops_per_key = layers * 2 * 2 * query_width,
-          .router_flops = layers * 2 * hidden * router_rows,
-          .lm_head_flops = 2 * hidden * config.vocab_size};
 }
 
 }  // namespace
@@ -78,7 +56,8 @@ MixtralModel::MixtralModel(MixtralWeights weights, std::unique_ptr<Ops> ops,
     : weights_(std::move(weights)),
       ops_(std::move(ops)),
       kv_store_(std::move(kv_store)),
-      dimensions_(DimensionsOf(weights_.config, kv_store_->shape())),
+      dimensions_(DimensionsOf(weights_.config, kv_store_->shape().num_blocks,
+                               kv_store_->shape().block_size)),
       final_norm_(ToFloat32(weights_.norm)) {
   for (int32_t i = 0; i < weights_.config.num_layers; ++i) {
     const MixtralLayerWeights& layer = weights_.layers[i];
