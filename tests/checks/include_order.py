@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "server/model": ["server/kernels", "server/kv_cache/kv_store", "server/weights", "server/base"],
     "server/device": ["server/model/model.h", "server/weights/mixtral_weights.h", "server/base"],
     "server/cuda": ["server/device/device_plugin.h", "server/model/model.h", "server/model/step_input.h",
-                    "server/kernels/cuda", "server/weights", "server/base"],
+                    "server/kernels/cuda", "server/weights", "server/base", "server/model/dimensions.h"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
     "server/rpc": ["server/queue", "server/structured", "server/tokenizer", "server/metrics", "server/log", "server/security", "server/request",
