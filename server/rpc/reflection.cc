@@ -22,13 +22,20 @@ using grpc::experimental::Interceptor;
 using grpc::experimental::InterceptorBatchMethods;
 using grpc::experimental::ServerRpcInfo;
 
-// The plugin of one builder; gRPC's own way of adding it holds for every server of the process.
+// Whether one builder has the plugin, which gRPC gives to every server of a process that links it.
 class ReflectionOption final : public grpc::ServerBuilderOption {
  public:
+  explicit ReflectionOption(bool wanted) : wanted_(wanted) {}
+
   void UpdateArguments(grpc::ChannelArguments*) override {}
   void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->clear();
+    if (!wanted_) return;
     plugins->push_back(std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>());
   }
+
+ private:
+  const bool wanted_;
 };
 
 class Doorkeeper final : public Interceptor {
@@ -78,11 +85,15 @@ class DoorkeeperFactory final : public grpc::experimental::ServerInterceptorFact
 }  // namespace
 
 void AddReflection(const Authenticator* authenticator, grpc::ServerBuilder& builder) {
-  builder.SetOption(std::make_unique<ReflectionOption>());
+  builder.SetOption(std::make_unique<ReflectionOption>(true));
   if (authenticator == nullptr) return;
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
   factories.push_back(std::make_unique<DoorkeeperFactory>(authenticator));
   builder.experimental().SetInterceptorCreators(std::move(factories));
+}
+
+void LeaveOutReflection(grpc::ServerBuilder& builder) {
+  builder.SetOption(std::make_unique<ReflectionOption>(false));
 }
 
 }  // namespace adamoe

@@ -14,6 +14,9 @@ namespace adamoe {
 // `authenticator` is not null. It must outlive that server.
 void AddReflection(const Authenticator* authenticator, grpc::ServerBuilder& builder);
 
+// The server that `builder` makes does not.
+void LeaveOutReflection(grpc::ServerBuilder& builder);
+
 }  // namespace adamoe
 
 #endif  // ADAMOE_SERVER_RPC_REFLECTION_H_

@@ -87,10 +87,12 @@ class RpcServer::Core {
                        builder.RegisterService(service_.get());
                      }));
     if (!options_.health_address.empty()) {
-      ASSIGN_OR_RETURN(
-          health_server_,
-          Listen(options_.health_address, grpc::InsecureServerCredentials(), &health_port_,
-                 [this](auto& builder) { builder.RegisterCallbackGenericService(&nothing_); }));
+      ASSIGN_OR_RETURN(health_server_,
+                       Listen(options_.health_address, grpc::InsecureServerCredentials(),
+                              &health_port_, [this](auto& builder) {
+                                LeaveOutReflection(builder);
+                                builder.RegisterCallbackGenericService(&nothing_);
+                              }));
     }
     SetHealth(true);
     health_watch_ = std::thread([this] { WatchHealth(); });

@@ -47,8 +47,10 @@ class FetchedCredentials final : public grpc::ServerCredentials {
     if (current == fetched_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     const grpc_ssl_pem_key_cert_pair pair = {current->private_key.c_str(),
                                              current->certificates.c_str()};
-    *config = grpc_ssl_server_certificate_config_create(
-        wants_client_certificates_ ? current->client_ca.c_str() : nullptr, &pair, 1);
+    // gRPC insists on authorities, also where no client is asked for a certificate.
+    const std::string& authorities =
+        wants_client_certificates_ ? current->client_ca : current->certificates;
+    *config = grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
     fetched_ = std::move(current);
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }

@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/request/token_matcher.h"
+#include "server/structured/json_schema.h"
 #include "server/structured/mask_tensor.h"
 
 namespace adamoe {
@@ -127,6 +128,13 @@ xgrammar::TokenizerInfo MakeTokenizerInfo(const Vocabulary& vocabulary) {
 
 absl::StatusOr<xgrammar::CompiledGrammar> Compile(const GrammarText& grammar,
                                                   const xgrammar::TokenizerInfo& vocabulary) {
+  if (grammar.syntax == GrammarText::Syntax::kJsonSchema) {
+    const std::string keyword = UnfollowedKeyword(grammar.text);
+    if (!keyword.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the keyword ", keyword, " is not supported in schemas"));
+    }
+  }
   std::string first_warning;
   warning = &first_warning;
   auto compiled = Guard([&]() -> absl::StatusOr<xgrammar::CompiledGrammar> {
