@@ -72,10 +72,11 @@ absl::Duration ProcessorTime() {
   return absl::DurationFromTimespec(time);
 }
 
-std::vector<int32_t> IdsOf(const std::vector<uint32_t>& mask) {
+// Bits behind the vocabulary's, which fill up the last word, mean nothing.
+std::vector<int32_t> IdsOf(const std::vector<uint32_t>& mask, int32_t vocab_size) {
   std::vector<int32_t> ids;
-  for (size_t i = 0; i < mask.size() * 32; ++i) {
-    if (IsAllowed(mask, static_cast<int32_t>(i))) ids.push_back(static_cast<int32_t>(i));
+  for (int32_t id = 0; id < vocab_size; ++id) {
+    if (IsAllowed(mask, id)) ids.push_back(id);
   }
   return ids;
 }
@@ -83,12 +84,13 @@ std::vector<int32_t> IdsOf(const std::vector<uint32_t>& mask) {
 absl::Status Walk(const xgrammar::CompiledGrammar& grammar, absl::Duration token_limit,
                   std::mt19937& random) {
   xgrammar::GrammarMatcher matcher(grammar);
-  std::vector<uint32_t> mask(TokenMaskWords(grammar.GetTokenizerInfo().GetVocabSize()));
+  const int32_t vocab_size = grammar.GetTokenizerInfo().GetVocabSize();
+  std::vector<uint32_t> mask(TokenMaskWords(vocab_size));
   MaskTensor tensor(mask.data(), mask.size());
   for (int i = 0; i < kTokensPerWalk; ++i) {
     const absl::Duration begin = ProcessorTime();
     matcher.FillNextTokenBitmask(tensor.get());
-    const std::vector<int32_t> ids = IdsOf(mask);
+    const std::vector<int32_t> ids = IdsOf(mask, vocab_size);
     if (ids.empty() && i == 0 && !matcher.IsCompleted()) {
       return absl::InvalidArgumentError("no text of the model's tokens has this form");
     }
