@@ -7,7 +7,8 @@
 ARG BASE=docker.io/library/debian:12.12-slim
 
 FROM ${BASE} AS build
-ENV ADAMOE_DEPS_DIR=/opt/deps
+# Where it is by default, so that the compiler's cache knows again what is compiled from there.
+ENV ADAMOE_DEPS_DIR=/root/.cache/adamoe
 WORKDIR /src
 COPY deploy/install_deps.sh deploy/
 # Libraries of the base end up in the image: upgraded first.
