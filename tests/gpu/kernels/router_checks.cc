@@ -142,7 +142,7 @@ void CheckRoute() {
                          {64, 64, 128},
                          {64, 1, 2}}) {
     for (int32_t tokens : {1, 2, 33, 129, 300}) {
-      if (tokens == 300 && s.k > 8) continue;  // the emulation takes its time
+      if (tokens > 33 && s.k > 8) continue;  // the emulation takes its time
       Input input;
       input.num_tokens = tokens;
       input.num_valid = tokens > 2 ? tokens - 2 : tokens;
@@ -187,9 +187,9 @@ void CheckRouteOfStrangeLogits() {
 }
 
 void CheckRouterLogits() {
-  for (int32_t tokens : {1, 3, 4, 9}) {
+  for (int32_t tokens : {1, 9}) {
     for (int32_t width : {1, 5, 16, 17, 70, 128}) {
-      for (int32_t hidden : {8, 136, 520}) {
+      for (int32_t hidden : {8, 520}) {
         const auto x = RandomFloats(int64_t{tokens} * hidden, 1);
         const auto router = RandomFloats(int64_t{width} * hidden, 2);
         const DeviceArray<float> device_x(x);
