@@ -15,7 +15,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/request/token_matcher.h"
-#include "server/structured/mask_tensor.h"
+#include "server/structured/fill_mask.h"
+#include "server/structured/schema_keywords.h"
 
 namespace adamoe {
 namespace {
@@ -82,11 +83,11 @@ std::vector<int32_t> IdsOf(const std::vector<uint32_t>& mask) {
 absl::Status Walk(const xgrammar::CompiledGrammar& grammar, absl::Duration token_limit,
                   std::mt19937& random) {
   xgrammar::GrammarMatcher matcher(grammar);
-  std::vector<uint32_t> mask(TokenMaskWords(grammar.GetTokenizerInfo().GetVocabSize()));
-  MaskTensor tensor(mask.data(), mask.size());
+  const int32_t vocab_size = grammar.GetTokenizerInfo().GetVocabSize();
+  std::vector<uint32_t> mask(TokenMaskWords(vocab_size));
   for (int i = 0; i < kTokensPerWalk; ++i) {
     const absl::Duration begin = ProcessorTime();
-    matcher.FillNextTokenBitmask(tensor.get());
+    FillMask(matcher, vocab_size, absl::MakeSpan(mask));
     const std::vector<int32_t> ids = IdsOf(mask);
     if (ids.empty() && i == 0 && !matcher.IsCompleted()) {
       return absl::InvalidArgumentError("no text of the model's tokens has this form");
@@ -133,8 +134,11 @@ absl::StatusOr<xgrammar::CompiledGrammar> Compile(const GrammarText& grammar,
     return CompileOrThrow(grammar, vocabulary);
   });
   warning = nullptr;
-  if (compiled.ok() && !first_warning.empty()) {
-    return absl::InvalidArgumentError(Clean(first_warning));
+  if (!compiled.ok()) return compiled;
+  if (!first_warning.empty()) return absl::InvalidArgumentError(Clean(first_warning));
+  if (grammar.syntax == GrammarText::Syntax::kJsonSchema) {
+    const absl::Status status = CheckSchemaKeywords(grammar.text);
+    if (!status.ok()) return absl::InvalidArgumentError(Clean(std::string(status.message())));
   }
   return compiled;
 }

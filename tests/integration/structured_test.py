@@ -27,7 +27,7 @@ def client(server):
         yield connected
 
 
-def sample(client, structured, *, seed=1, max_tokens=1500, temperature=1.0, prompt=PROMPT, **fields):
+def sample(client, structured, *, seed=1, max_tokens=900, temperature=1.0, prompt=PROMPT, **fields):
     sampling = dict(max_tokens=max_tokens, temperature=temperature, seed=seed, **fields.pop("sampling", {}))
     return client.generate(prompt=prompt, sampling=sampling, structured=structured, **fields)
 

@@ -123,7 +123,7 @@ TEST(GrammarServiceTest, WhatTakesTooLongIsRefusedAndLeavesRoom) {
 
 TEST(GrammarServiceTest, MemoryIsBounded) {
   GrammarService::Options options;
-  options.limits.compile_bytes = 16 << 20;
+  options.limits.compile_bytes = 10 << 20;
   options.limits.compile_timeout = absl::Seconds(60);
   Service service(options);
   EXPECT_TRUE(service.Prepare({Kind::kRegex, "ab", {}}).ok());
