@@ -15,8 +15,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/request/token_matcher.h"
-#include "server/structured/json_schema.h"
-#include "server/structured/mask_tensor.h"
+#include "server/structured/fill_mask.h"
+#include "server/structured/schema_keywords.h"
 
 namespace adamoe {
 namespace {
@@ -72,11 +72,10 @@ absl::Duration ProcessorTime() {
   return absl::DurationFromTimespec(time);
 }
 
-// Bits behind the vocabulary's, which fill up the last word, mean nothing.
-std::vector<int32_t> IdsOf(const std::vector<uint32_t>& mask, int32_t vocab_size) {
+std::vector<int32_t> IdsOf(const std::vector<uint32_t>& mask) {
   std::vector<int32_t> ids;
-  for (int32_t id = 0; id < vocab_size; ++id) {
-    if (IsAllowed(mask, id)) ids.push_back(id);
+  for (size_t i = 0; i < mask.size() * 32; ++i) {
+    if (IsAllowed(mask, static_cast<int32_t>(i))) ids.push_back(static_cast<int32_t>(i));
   }
   return ids;
 }
@@ -86,11 +85,10 @@ absl::Status Walk(const xgrammar::CompiledGrammar& grammar, absl::Duration token
   xgrammar::GrammarMatcher matcher(grammar);
   const int32_t vocab_size = grammar.GetTokenizerInfo().GetVocabSize();
   std::vector<uint32_t> mask(TokenMaskWords(vocab_size));
-  MaskTensor tensor(mask.data(), mask.size());
   for (int i = 0; i < kTokensPerWalk; ++i) {
     const absl::Duration begin = ProcessorTime();
-    matcher.FillNextTokenBitmask(tensor.get());
-    const std::vector<int32_t> ids = IdsOf(mask, vocab_size);
+    FillMask(matcher, vocab_size, absl::MakeSpan(mask));
+    const std::vector<int32_t> ids = IdsOf(mask);
     if (ids.empty() && i == 0 && !matcher.IsCompleted()) {
       return absl::InvalidArgumentError("no text of the model's tokens has this form");
     }
@@ -130,21 +128,17 @@ xgrammar::TokenizerInfo MakeTokenizerInfo(const Vocabulary& vocabulary) {
 
 absl::StatusOr<xgrammar::CompiledGrammar> Compile(const GrammarText& grammar,
                                                   const xgrammar::TokenizerInfo& vocabulary) {
-  if (grammar.syntax == GrammarText::Syntax::kJsonSchema) {
-    const std::string keyword = UnfollowedKeyword(grammar.text);
-    if (!keyword.empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the keyword ", keyword, " is not supported in schemas"));
-    }
-  }
   std::string first_warning;
   warning = &first_warning;
   auto compiled = Guard([&]() -> absl::StatusOr<xgrammar::CompiledGrammar> {
     return CompileOrThrow(grammar, vocabulary);
   });
   warning = nullptr;
-  if (compiled.ok() && !first_warning.empty()) {
-    return absl::InvalidArgumentError(Clean(first_warning));
+  if (!compiled.ok()) return compiled;
+  if (!first_warning.empty()) return absl::InvalidArgumentError(Clean(first_warning));
+  if (grammar.syntax == GrammarText::Syntax::kJsonSchema) {
+    const absl::Status status = CheckSchemaKeywords(grammar.text);
+    if (!status.ok()) return absl::InvalidArgumentError(Clean(std::string(status.message())));
   }
   return compiled;
 }

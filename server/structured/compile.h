@@ -17,7 +17,7 @@ namespace adamoe {
 xgrammar::TokenizerInfo MakeTokenizerInfo(const Vocabulary& vocabulary);
 
 // INVALID_ARGUMENT says what is wrong with the text; also where XGrammar would leave out what it
-// does not know, with a warning. RESOURCE_EXHAUSTED when memory runs out.
+// does not know, with a warning or without. RESOURCE_EXHAUSTED when memory runs out.
 absl::StatusOr<xgrammar::CompiledGrammar> Compile(const GrammarText& grammar,
                                                   const xgrammar::TokenizerInfo& vocabulary);
 

@@ -21,7 +21,7 @@
 
 #include "server/request/token_matcher.h"
 #include "server/structured/compile.h"
-#include "server/structured/mask_tensor.h"
+#include "server/structured/fill_mask.h"
 
 namespace adamoe {
 namespace {
@@ -136,7 +136,8 @@ class Matchers {
   Matchers(const xgrammar::CompiledGrammar& grammar, const SharedMemory& memory)
       : grammar_(grammar),
         masks_(reinterpret_cast<uint32_t*>(memory.data())),
-        num_words_(TokenMaskWords(grammar.GetTokenizerInfo().GetVocabSize())),
+        vocab_size_(grammar.GetTokenizerInfo().GetVocabSize()),
+        num_words_(TokenMaskWords(vocab_size_)),
         matchers_(memory.size() / (num_words_ * sizeof(uint32_t))) {}
 
   // Nothing where no answer is due.
@@ -165,8 +166,7 @@ class Matchers {
  private:
   MatcherReply::Result Fill(uint32_t slot) {
     uint32_t* const mask = masks_ + slot * num_words_;
-    MaskTensor tensor(mask, num_words_);
-    matchers_[slot]->FillNextTokenBitmask(tensor.get());
+    FillMask(*matchers_[slot], vocab_size_, absl::MakeSpan(mask, num_words_));
     const auto none = [](uint32_t word) { return word == 0; };
     const bool dead_end =
         std::all_of(mask, mask + num_words_, none) && !matchers_[slot]->IsCompleted();
@@ -175,6 +175,7 @@ class Matchers {
 
   const xgrammar::CompiledGrammar grammar_;
   uint32_t* const masks_;  // [number of slots, num_words_]
+  const int32_t vocab_size_;
   const size_t num_words_;
   std::vector<std::optional<xgrammar::GrammarMatcher>> matchers_;
 };
