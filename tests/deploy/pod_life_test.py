@@ -64,11 +64,16 @@ class Traffic(threading.Thread):
         self.client.channel.close()
 
 
-def tokens_for(client, duration):
-    """How many tokens last about `duration` seconds beside the test's other traffic."""
-    started = time.monotonic()
-    request(client, 200)
-    return int(200 / (time.monotonic() - started) * duration)
+def tokens_for(client, duration, most):
+    """How many tokens, at most `most`, one stream has after `duration` seconds beside the test's other traffic."""
+    stream = client.stream(prompt="Long", sampling=dict(GREEDY, max_tokens=most))
+    started, tokens = time.monotonic(), 0
+    for message in stream:
+        tokens += len(message.tokens)
+        if time.monotonic() > started + duration:
+            break
+    stream.cancel()
+    return tokens
 
 
 def test_a_pod_s_life(root, model, spec):
@@ -90,7 +95,7 @@ def test_a_pod_s_life(root, model, spec):
         traffic.start()
         time.sleep(2)
         # One that ends in the drain: after the delay, within the timeout.
-        length = min(tokens_for(client, delay + 8), int(flags["kv_cache_tokens"]) - 1000)
+        length = tokens_for(client, delay + 8, int(flags["kv_cache_tokens"]) - 1000)
         stream = client.stream(prompt="Long", sampling=dict(GREEDY, max_tokens=length), timeout=grace)
         first = next(stream)
 

@@ -17,7 +17,7 @@ PROMPT = "Once upon a time there was a little fox. "
 
 @pytest.fixture(scope="module")
 def server():
-    with harness.Server(DEMO, "--grammar_compile_timeout=2s", "--max_running_requests=32") as running:
+    with harness.Server(DEMO, "--grammar_compile_timeout=6s", "--max_running_requests=32") as running:
         yield running
 
 
