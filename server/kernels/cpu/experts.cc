@@ -1,7 +1,7 @@
 // Two loops over all threads, whatever the number of experts. The first runs over pieces (expert,
 // rows of w1 and w3, rows of the batch) and leaves silu(w1 x) * w3 x; the second over columns of
 // the output, each piece adding the experts in ascending order to columns that no other piece
-// touches. Tokens are gathered only where a kernel wants them side by side (RowLayout::group); the
+// touches. Tokens are gathered only where a kernel wants them side by side (GroupOf); the
 // others take a pointer to each row of x.
 #include "server/kernels/cpu/experts.h"
 
@@ -35,7 +35,7 @@ class ExpertRun {
         intermediate_size_(experts[0].w1.rows),
         hidden_layout_(Form(experts[0].w2), intermediate_size_),
         places_(PlaceRows()),
-        gathered_(RowLayout(Form(experts[0].w1), hidden_size_).group() > 1),
+        gathered_(GroupOf(Form(experts[0].w1)) > 1),
         input_(context, InputRows(x), hidden_size_) {}
 
   // Fills hidden_: what w2 is multiplied with, per batch row.

@@ -52,8 +52,7 @@ InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision,
   return context.kernels->dot_bf16 != nullptr ? InputForm::kBFloat16 : InputForm::kRounded;
 }
 
-RowLayout::RowLayout(InputForm form, int64_t cols)
-    : group_(form == InputForm::kTiles ? kTileTokenGroup : 1) {
+RowLayout::RowLayout(InputForm form, int64_t cols) : group_(GroupOf(form)) {
   const int64_t padded = PaddedCols(cols);
   const int64_t used = form == InputForm::kTiles      ? 2 * padded * kTileTokenGroup
                        : form == InputForm::kBFloat16 ? 2 * cols
@@ -98,7 +97,7 @@ void ProductInput::Prepare(InputForm form) {
                                                      : Scratch::kAsIs;
   const RowLayout layout(form, cols_);
   auto* buffer = static_cast<uint8_t*>(ThreadScratch(use, layout.NumBytes(num_rows)));
-  const int64_t group = layout.group();
+  const int64_t group = GroupOf(form);
   const int64_t num_groups = CeilDiv(num_rows, group);
   context_.pool->ParallelFor(
       num_groups, GrainFor(num_groups, group * cols_), [&](int64_t begin, int64_t end) {
@@ -112,7 +111,7 @@ void ProductInput::Prepare(InputForm form) {
 
 ProductTiling TilingFor(const CpuContext& context, InputForm form, const Matrix& w,
                         int64_t tokens) {
-  const int64_t group = form == InputForm::kTiles ? kTileTokenGroup : 1;
+  const int64_t group = GroupOf(form);
   const auto block_of = [&](int64_t blocks) {
     return CeilDiv(CeilDiv(std::max<int64_t>(tokens, 1), blocks), group) * group;
   };

@@ -33,14 +33,17 @@ enum class InputForm : uint8_t {
 // `tokens`: how many share the operation. Tiles pay from a few on.
 InputForm FormFor(const CpuContext& context, DType w_dtype, Precision precision, int64_t tokens);
 
+// Rows of a form that lie together: a product takes all of them or none but those at the end, and
+// starts with the first.
+constexpr int64_t GroupOf(InputForm form) {
+  return form == InputForm::kTiles ? kTileTokenGroup : 1;
+}
+
 // Where rows of `cols` activations lie in one buffer, which is aligned to a cache line.
 class RowLayout {
  public:
   RowLayout(InputForm form, int64_t cols);
 
-  // Rows of which a product takes all or none but those at the end: it starts with the first of
-  // such a group.
-  int64_t group() const { return group_; }
   int64_t NumBytes(int64_t num_rows) const { return CeilDiv(num_rows, group_) * group_bytes_; }
   uint8_t* RowIn(uint8_t* buffer, int64_t row) const {
     return buffer + row / group_ * group_bytes_ + row % group_ * kBytesApart;
