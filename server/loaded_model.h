@@ -9,7 +9,7 @@
 #include "server/base/thread_pool.h"
 #include "server/flags.h"
 #include "server/model/model.h"
-#include "server/rpc/served_model.h"
+#include "server/serving/served_model.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace adamoe {

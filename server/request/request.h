@@ -1,5 +1,5 @@
 // A request as the queue and the executor see it: token ids in, a sink for what comes out. Checked
-// by rpc/: ids lie in the vocabulary, the prompt is not empty, prompt and max_tokens fit the
+// by serving/: ids lie in the vocabulary, the prompt is not empty, prompt and max_tokens fit the
 // context.
 #ifndef ADAMOE_SERVER_REQUEST_REQUEST_H_
 #define ADAMOE_SERVER_REQUEST_REQUEST_H_

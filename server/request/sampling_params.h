@@ -1,4 +1,4 @@
-// How the next token is chosen and when a request ends. Plain values, already checked by rpc/.
+// How the next token is chosen and when a request ends. Plain values, already checked by serving/.
 #ifndef ADAMOE_SERVER_REQUEST_SAMPLING_PARAMS_H_
 #define ADAMOE_SERVER_REQUEST_SAMPLING_PARAMS_H_
 

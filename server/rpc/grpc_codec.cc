@@ -12,8 +12,8 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/string_view.h"
-#include "server/rpc/utf8.h"
-#include "server/rpc/wire_parser.h"
+#include "server/serving/utf8.h"
+#include "server/serving/wire_parser.h"
 
 namespace adamoe {
 

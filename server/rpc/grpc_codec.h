@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "server/rpc/call_origin.h"
+#include "server/serving/call_origin.h"
 
 namespace google::protobuf {
 class Message;

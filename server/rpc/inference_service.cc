@@ -8,8 +8,8 @@
 #include "server/base/status_macros.h"
 #include "server/rpc/generate_call.h"
 #include "server/rpc/grpc_codec.h"
-#include "server/rpc/request_errors.h"
 #include "server/rpc/score_call.h"
+#include "server/serving/request_errors.h"
 
 namespace adamoe {
 namespace {

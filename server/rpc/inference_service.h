@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "server/rpc/call_context.h"
+#include "server/serving/call_context.h"
 
 namespace grpc {
 class Service;

@@ -21,7 +21,7 @@
 #include "server/rpc/inference_service.h"
 #include "server/rpc/reflection.h"
 #include "server/rpc/tls_credentials.h"
-#include "server/rpc/wire_parser.h"
+#include "server/serving/wire_parser.h"
 
 namespace adamoe {
 namespace {

@@ -10,8 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "server/rpc/call_context.h"
 #include "server/security/tls_files.h"
+#include "server/serving/call_context.h"
 
 namespace adamoe {
 

@@ -11,11 +11,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "server/base/status_macros.h"
-#include "server/rpc/call_record.h"
-#include "server/rpc/generation_output.h"
 #include "server/rpc/grpc_codec.h"
-#include "server/rpc/logged_prompt.h"
-#include "server/rpc/validation.h"
+#include "server/serving/call_record.h"
+#include "server/serving/generation_output.h"
+#include "server/serving/logged_prompt.h"
+#include "server/serving/validation.h"
 
 namespace adamoe {
 namespace {

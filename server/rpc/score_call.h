@@ -10,7 +10,7 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
-#include "server/rpc/call_context.h"
+#include "server/serving/call_context.h"
 
 namespace adamoe {
 

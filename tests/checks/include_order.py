@@ -2,7 +2,7 @@
 """Fails on an #include that goes against the order of the folders.
 
 The table says what each folder may include; everything it does not say is refused. Headers of the standard library and
-of other projects are not looked at, but for two rules: protobuf and gRPC stay in rpc/, client/, train/remote/ and main;
+of other projects are not looked at, but for a few rules: gRPC stays in rpc/, protobuf in serving/ and rpc/, both in client/, train/remote/ and main;
 torch stays in train/ and the tests; xgrammar stays in structured/.
 """
 import pathlib
@@ -30,15 +30,18 @@ MAY_INCLUDE = {
                     "server/kernels/cuda", "server/weights", "server/base", "server/model/dimensions.h"],
     "server/executor": ["server/queue", "server/scheduler", "server/model/model.h", "server/kv_cache/block_pool",
                         "server/request", "server/base"],
-    "server/rpc": ["server/queue", "server/structured", "server/tokenizer", "server/metrics", "server/log", "server/security", "server/request",
-                   "server/base", "proto"],
+    "server/serving": ["server/queue", "server/structured", "server/tokenizer", "server/metrics", "server/log",
+                       "server/security", "server/request", "server/base", "proto"],
+    "server/rpc": ["server/serving", "server/queue", "server/tokenizer", "server/metrics", "server/log", "server/security",
+                   "server/request", "server/base", "proto"],
     "client": ["proto"],
     "train": ["server/weights", "server/tokenizer", "server/base"],
     "train/remote": ["train/scorer.h", "server/weights", "server/base", "client/rpc.h", "proto"],
 }
 GENERATED = ("adamoe/v1/", "google/rpc/")  # what proto/ makes
 FOREIGN = {
-    r"(grpc|google/protobuf|google/rpc|adamoe/v1)": ("server/rpc", "server/main", "client", "train/remote", "tests"),
+    r"(grpc|grpcpp)": ("server/rpc", "server/main", "client", "train/remote", "tests"),
+    r"(google/protobuf|google/rpc|adamoe/v1)": ("server/serving", "server/rpc", "server/main", "client", "train/remote", "tests"),
     r"(torch|ATen|c10)": ("train", "tests"),
     r"prometheus": ("server/metrics", "server/main", "tests"),
     r"openssl": ("server/security", "tests"),

@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <memory>
 
-#include "server/rpc/utf8.h"
-#include "server/rpc/validation.h"
-#include "server/rpc/wire_parser.h"
+#include "server/serving/utf8.h"
+#include "server/serving/validation.h"
+#include "server/serving/wire_parser.h"
 #include "tests/fakes/tokenizer_file.h"
 
 namespace {

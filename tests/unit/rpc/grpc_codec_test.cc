@@ -6,8 +6,8 @@
 
 #include <string>
 
-#include "server/rpc/call_record.h"
-#include "server/rpc/request_errors.h"
+#include "server/serving/call_record.h"
+#include "server/serving/request_errors.h"
 
 namespace adamoe {
 namespace {

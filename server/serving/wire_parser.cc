@@ -1,4 +1,4 @@
-#include "server/rpc/wire_parser.h"
+#include "server/serving/wire_parser.h"
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
@@ -11,8 +11,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc/request_errors.h"
-#include "server/rpc/utf8.h"
+#include "server/serving/request_errors.h"
+#include "server/serving/utf8.h"
 
 namespace adamoe {
 namespace {

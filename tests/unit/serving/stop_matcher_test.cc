@@ -1,4 +1,4 @@
-#include "server/rpc/stop_matcher.h"
+#include "server/serving/stop_matcher.h"
 
 #include <gtest/gtest.h>
 

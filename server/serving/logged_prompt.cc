@@ -1,4 +1,4 @@
-#include "server/rpc/logged_prompt.h"
+#include "server/serving/logged_prompt.h"
 
 #include <adamoe/v1/inference.pb.h>
 

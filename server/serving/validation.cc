@@ -1,4 +1,4 @@
-#include "server/rpc/validation.h"
+#include "server/serving/validation.h"
 
 #include <adamoe/v1/inference.pb.h>
 
@@ -10,8 +10,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "server/base/status_macros.h"
-#include "server/rpc/request_errors.h"
-#include "server/rpc/utf8.h"
+#include "server/serving/request_errors.h"
+#include "server/serving/utf8.h"
 #include "server/tokenizer/chat_format.h"
 
 namespace adamoe {

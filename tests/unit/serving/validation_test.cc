@@ -1,4 +1,4 @@
-#include "server/rpc/validation.h"
+#include "server/serving/validation.h"
 
 #include <adamoe/v1/inference.pb.h>
 #include <gmock/gmock.h>

@@ -1,7 +1,7 @@
 // Errors that tell a client what to change: an absl::Status whose payload is the google.rpc detail
 // that grpc_codec.h puts on the wire. Pure functions.
-#ifndef ADAMOE_SERVER_RPC_REQUEST_ERRORS_H_
-#define ADAMOE_SERVER_RPC_REQUEST_ERRORS_H_
+#ifndef ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_
+#define ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -22,4 +22,4 @@ absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_REQUEST_ERRORS_H_
+#endif  // ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_

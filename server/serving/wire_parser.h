@@ -1,6 +1,6 @@
 // Bytes of a request -> message, with errors that say what is wrong with the bytes. Thread-safe.
-#ifndef ADAMOE_SERVER_RPC_WIRE_PARSER_H_
-#define ADAMOE_SERVER_RPC_WIRE_PARSER_H_
+#ifndef ADAMOE_SERVER_SERVING_WIRE_PARSER_H_
+#define ADAMOE_SERVER_SERVING_WIRE_PARSER_H_
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -21,4 +21,4 @@ void QuietProtobufLog();
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_WIRE_PARSER_H_
+#endif  // ADAMOE_SERVER_SERVING_WIRE_PARSER_H_

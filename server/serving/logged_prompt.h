@@ -1,6 +1,6 @@
 // What the log may hold of a request's input: the start of it. Pure functions.
-#ifndef ADAMOE_SERVER_RPC_LOGGED_PROMPT_H_
-#define ADAMOE_SERVER_RPC_LOGGED_PROMPT_H_
+#ifndef ADAMOE_SERVER_SERVING_LOGGED_PROMPT_H_
+#define ADAMOE_SERVER_SERVING_LOGGED_PROMPT_H_
 
 #include <string>
 
@@ -20,4 +20,4 @@ std::string LoggedPrompt(const v1::ScoreRequest& request);
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_LOGGED_PROMPT_H_
+#endif  // ADAMOE_SERVER_SERVING_LOGGED_PROMPT_H_

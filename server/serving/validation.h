@@ -2,8 +2,8 @@
 // into what the executor takes. Errors are INVALID_ARGUMENT with a BadRequest detail that names the
 // field, its value and what is allowed. Pure functions but for the seed and the id that a request
 // without one is given; thread-safe.
-#ifndef ADAMOE_SERVER_RPC_VALIDATION_H_
-#define ADAMOE_SERVER_RPC_VALIDATION_H_
+#ifndef ADAMOE_SERVER_SERVING_VALIDATION_H_
+#define ADAMOE_SERVER_SERVING_VALIDATION_H_
 
 #include <cstdint>
 #include <memory>
@@ -15,7 +15,7 @@
 #include "server/request/compute_dial.h"
 #include "server/request/request.h"
 #include "server/request/structured_output.h"
-#include "server/rpc/served_model.h"
+#include "server/serving/served_model.h"
 #include "server/tokenizer/tokenizer.h"
 
 namespace adamoe {
@@ -48,4 +48,4 @@ absl::StatusOr<CheckedScore> CheckScore(const v1::ScoreRequest& proto, const Tok
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_VALIDATION_H_
+#endif  // ADAMOE_SERVER_SERVING_VALIDATION_H_

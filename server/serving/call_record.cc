@@ -1,10 +1,10 @@
-#include "server/rpc/call_record.h"
+#include "server/serving/call_record.h"
 
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "server/base/status_macros.h"
-#include "server/rpc/request_errors.h"
+#include "server/serving/request_errors.h"
 
 namespace adamoe {
 namespace {

@@ -1,13 +1,13 @@
 // What every call of the service works with. Nothing is owned; all of it outlives the gRPC server
 // and is thread-safe.
-#ifndef ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
-#define ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
+#ifndef ADAMOE_SERVER_SERVING_CALL_CONTEXT_H_
+#define ADAMOE_SERVER_SERVING_CALL_CONTEXT_H_
 
 #include "server/log/log.h"
 #include "server/metrics/server_metrics.h"
 #include "server/queue/request_queue.h"
-#include "server/rpc/served_model.h"
 #include "server/security/authenticator.h"
+#include "server/serving/served_model.h"
 #include "server/structured/grammar_service.h"
 #include "server/tokenizer/tokenizer.h"
 
@@ -25,4 +25,4 @@ struct CallContext {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_CALL_CONTEXT_H_
+#endif  // ADAMOE_SERVER_SERVING_CALL_CONTEXT_H_

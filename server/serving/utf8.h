@@ -1,7 +1,7 @@
 // UTF-8 at the edge of the server: what comes in is checked, what goes out is mended. Pure
 // functions.
-#ifndef ADAMOE_SERVER_RPC_UTF8_H_
-#define ADAMOE_SERVER_RPC_UTF8_H_
+#ifndef ADAMOE_SERVER_SERVING_UTF8_H_
+#define ADAMOE_SERVER_SERVING_UTF8_H_
 
 #include <cstddef>
 #include <string>
@@ -22,4 +22,4 @@ size_t TrailingSpaceBytes(absl::string_view text);
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_UTF8_H_
+#endif  // ADAMOE_SERVER_SERVING_UTF8_H_

@@ -1,8 +1,8 @@
 // One Generate or Score as the counters and the log see it: who sent it, when it came, until when
 // it has time, how it ended. Counts and logs each call once. Knows nothing of gRPC.
 // Thread-compatible.
-#ifndef ADAMOE_SERVER_RPC_CALL_RECORD_H_
-#define ADAMOE_SERVER_RPC_CALL_RECORD_H_
+#ifndef ADAMOE_SERVER_SERVING_CALL_RECORD_H_
+#define ADAMOE_SERVER_SERVING_CALL_RECORD_H_
 
 #include <memory>
 #include <optional>
@@ -13,9 +13,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/request/request.h"
-#include "server/rpc/call_context.h"
-#include "server/rpc/call_origin.h"
 #include "server/security/authenticator.h"
+#include "server/serving/call_context.h"
+#include "server/serving/call_origin.h"
 
 namespace adamoe {
 
@@ -67,4 +67,4 @@ class CallRecord {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_CALL_RECORD_H_
+#endif  // ADAMOE_SERVER_SERVING_CALL_RECORD_H_

@@ -1,7 +1,7 @@
 // What is served, as requests are checked against it and GetModelInfo reports it. Plain values,
 // fixed at start.
-#ifndef ADAMOE_SERVER_RPC_SERVED_MODEL_H_
-#define ADAMOE_SERVER_RPC_SERVED_MODEL_H_
+#ifndef ADAMOE_SERVER_SERVING_SERVED_MODEL_H_
+#define ADAMOE_SERVER_SERVING_SERVED_MODEL_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -33,4 +33,4 @@ struct ServedModel {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_SERVED_MODEL_H_
+#endif  // ADAMOE_SERVER_SERVING_SERVED_MODEL_H_

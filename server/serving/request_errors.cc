@@ -1,4 +1,4 @@
-#include "server/rpc/request_errors.h"
+#include "server/serving/request_errors.h"
 
 #include <google/rpc/error_details.pb.h>
 

@@ -1,4 +1,4 @@
-#include "server/rpc/utf8.h"
+#include "server/serving/utf8.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Where a call comes from and what it carries beside the request, whatever it came over.
-#ifndef ADAMOE_SERVER_RPC_CALL_ORIGIN_H_
-#define ADAMOE_SERVER_RPC_CALL_ORIGIN_H_
+#ifndef ADAMOE_SERVER_SERVING_CALL_ORIGIN_H_
+#define ADAMOE_SERVER_SERVING_CALL_ORIGIN_H_
 
 #include <optional>
 #include <string>
@@ -18,4 +18,4 @@ struct CallOrigin {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_CALL_ORIGIN_H_
+#endif  // ADAMOE_SERVER_SERVING_CALL_ORIGIN_H_

@@ -3,8 +3,8 @@
 // Decodes text, finds stop strings, holds back what may be the start of one, and keeps what the
 // reader has not taken yet: a reader that keeps up gets a message per token, one that lags gets
 // several tokens in one. Memory is bounded by the request's own max_tokens. Thread-compatible.
-#ifndef ADAMOE_SERVER_RPC_GENERATION_OUTPUT_H_
-#define ADAMOE_SERVER_RPC_GENERATION_OUTPUT_H_
+#ifndef ADAMOE_SERVER_SERVING_GENERATION_OUTPUT_H_
+#define ADAMOE_SERVER_SERVING_GENERATION_OUTPUT_H_
 
 #include <cstdint>
 #include <deque>
@@ -14,7 +14,7 @@
 
 #include "server/metrics/expert_flops.h"
 #include "server/request/token_sink.h"
-#include "server/rpc/stop_matcher.h"
+#include "server/serving/stop_matcher.h"
 #include "server/tokenizer/incremental_decoder.h"
 #include "server/tokenizer/tokenizer.h"
 
@@ -84,4 +84,4 @@ class GenerationOutput {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_GENERATION_OUTPUT_H_
+#endif  // ADAMOE_SERVER_SERVING_GENERATION_OUTPUT_H_

@@ -1,11 +1,11 @@
-#include "server/rpc/generation_output.h"
+#include "server/serving/generation_output.h"
 
 #include <adamoe/v1/inference.pb.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "server/rpc/utf8.h"
+#include "server/serving/utf8.h"
 
 namespace adamoe {
 namespace {

@@ -1,4 +1,4 @@
-#include "server/rpc/wire_parser.h"
+#include "server/serving/wire_parser.h"
 
 #include <adamoe/v1/inference.pb.h>
 #include <gmock/gmock.h>

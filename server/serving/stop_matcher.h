@@ -3,8 +3,8 @@
 //
 // The first is the one that ends first (of several that end together, the one that starts first),
 // so the result does not depend on how the text was cut into pieces. Thread-compatible.
-#ifndef ADAMOE_SERVER_RPC_STOP_MATCHER_H_
-#define ADAMOE_SERVER_RPC_STOP_MATCHER_H_
+#ifndef ADAMOE_SERVER_SERVING_STOP_MATCHER_H_
+#define ADAMOE_SERVER_SERVING_STOP_MATCHER_H_
 
 #include <string>
 #include <vector>
@@ -40,4 +40,4 @@ class StopMatcher {
 
 }  // namespace adamoe
 
-#endif  // ADAMOE_SERVER_RPC_STOP_MATCHER_H_
+#endif  // ADAMOE_SERVER_SERVING_STOP_MATCHER_H_

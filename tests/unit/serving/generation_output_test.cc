@@ -1,4 +1,4 @@
-#include "server/rpc/generation_output.h"
+#include "server/serving/generation_output.h"
 
 #include <adamoe/v1/inference.pb.h>
 #include <gmock/gmock.h>
