@@ -152,6 +152,8 @@ install_cuda() {
     if ls "$bin"/../lib*/libcublasLt.so.13 > /dev/null 2>&1; then say "CUDA: $bin/nvcc"; return; fi
   fi
   unpack_wheels cuda "${CUDA_WHEELS[@]}"
+  # Their nvcc looks for libraries in lib64; they lie in lib.
+  ln -sfn lib "$DEPS_DIR/cuda/nvidia/cu13/lib64"
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
