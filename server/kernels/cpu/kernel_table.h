@@ -30,7 +30,8 @@ struct DotArgs {
   int64_t tokens = 0;
   float* y = nullptr;
   int64_t y_stride = 0;
-  float* scratch = nullptr;  // [DotScratch(rows, tokens)]; not used with packed weights
+  // [DotScratch(rows, tokens)], or of tiles [TileScratch(tokens)]; not used with packed weights.
+  float* scratch = nullptr;
 };
 
 // With many tokens, weights are taken in slices of so many rows and columns.
@@ -40,6 +41,14 @@ constexpr int64_t kSliceCols = 512;
 // Floats of scratch that a product wants: a slice, and a vector of partial sums for each output.
 constexpr int64_t DotScratch(int64_t rows, int64_t tokens) {
   return kSliceRows * (kSliceCols + 16) + (rows + kSliceRows) * tokens * 16;
+}
+
+// Rows of activations that lie together as tiles (see to_tiles).
+constexpr int64_t kTileTokenGroup = 16;
+
+// The same of tiles: the sums of 32 rows.
+constexpr int64_t TileScratch(int64_t tokens) {
+  return (tokens + 2 * kTileTokenGroup - 1) / (2 * kTileTokenGroup) * (2 * kTileTokenGroup) * 32;
 }
 
 // Attention of a few consecutive tokens of one sequence, for the query heads that share one
@@ -70,9 +79,6 @@ constexpr int32_t kKeyBlock = 64;
 constexpr int64_t AttendScratch(int64_t rows, int64_t head_dim) {
   return rows * (kKeyBlock + 3 + (head_dim + 15) / 16 * 16);
 }
-
-// Rows of activations that lie together as tiles (see to_tiles).
-constexpr int64_t kTileTokenGroup = 16;
 
 struct KernelTable {
   // x: rows of float32; any w_dtype, widened exactly.

@@ -18,8 +18,10 @@ constexpr int64_t RowStep(InputForm form) {
   return form == InputForm::kIntegers ? 2 * kPackedRows : form == InputForm::kTiles ? 32 : 8;
 }
 constexpr int64_t kMaxPanelRows = 1024;
-// Tokens that share a panel's trip through the cache.
+// Tokens that share a panel's trip through the cache. Tiles read them again for every few rows:
+// that many whose activations leave room in the second-level cache.
 constexpr int64_t kTokenBlock = 128;
+constexpr int64_t kTileTokenBytes = 1280 << 10;
 // Tokens below which a block is not cut further.
 constexpr int64_t kMinTokenBlock = 13;
 // With so few tokens reading weights is what takes time, and rows are read faster than tiles.
@@ -28,6 +30,22 @@ constexpr int64_t kMostTokensByRow = 8;
 constexpr int64_t kPiecesPerThread = 4;
 // Multiply-adds below which another thread costs more than it brings.
 constexpr int64_t kMinMacs = 1 << 16;
+
+int64_t MostTokensPerBlock(InputForm form, int64_t cols) {
+  if (form != InputForm::kTiles) return kTokenBlock;
+  return std::max<int64_t>(kTileTokenBytes / 2 / std::max<int64_t>(cols, 1), kTileTokenGroup);
+}
+
+// The tokens of each of so many blocks of about one size, whole groups.
+int64_t TokensPerBlock(InputForm form, int64_t tokens, int64_t num_blocks) {
+  const int64_t group = GroupOf(form);
+  return CeilDiv(CeilDiv(std::max<int64_t>(tokens, 1), std::max<int64_t>(num_blocks, 1)), group) *
+         group;
+}
+
+int64_t TokensPerBlock(InputForm form, const Matrix& w, int64_t tokens) {
+  return TokensPerBlock(form, tokens, CeilDiv(tokens, MostTokensPerBlock(form, w.cols)));
+}
 
 // Points `args` at row `row` of w.
 void PointAt(const Matrix& w, int64_t row, DotArgs& args) {
@@ -111,12 +129,8 @@ void ProductInput::Prepare(InputForm form) {
 
 ProductTiling TilingFor(const CpuContext& context, InputForm form, const Matrix& w,
                         int64_t tokens) {
-  const int64_t group = GroupOf(form);
-  const auto block_of = [&](int64_t blocks) {
-    return CeilDiv(CeilDiv(std::max<int64_t>(tokens, 1), blocks), group) * group;
-  };
   ProductTiling tiling;
-  tiling.token_block = block_of(CeilDiv(std::max<int64_t>(tokens, 1), kTokenBlock));
+  tiling.token_block = TokensPerBlock(form, w, tokens);
   const int64_t pieces = kPiecesPerThread * context.pool->num_threads();
   int64_t rows = std::min(w.rows * CeilDiv(tokens, tiling.token_block) / pieces, kMaxPanelRows);
   // Tiles keep their sums in registers.
@@ -129,7 +143,7 @@ ProductTiling TilingFor(const CpuContext& context, InputForm form, const Matrix&
   if (panels < pieces) {
     const int64_t blocks =
         std::min(CeilDiv(pieces, std::max<int64_t>(panels, 1)), CeilDiv(tokens, kMinTokenBlock));
-    tiling.token_block = std::min(tiling.token_block, block_of(std::max<int64_t>(blocks, 1)));
+    tiling.token_block = std::min(tiling.token_block, TokensPerBlock(form, tokens, blocks));
   }
   return tiling;
 }
@@ -155,11 +169,14 @@ void MultiplyPanel(const CpuContext& context, const Matrix& w, int64_t begin, in
   const auto dot = form == InputForm::kTiles      ? context.kernels->dot_tiles
                    : form == InputForm::kBFloat16 ? context.kernels->dot_bf16
                                                   : context.kernels->dot;
-  for (int64_t t = 0; t < tokens; t += kTokenBlock) {
+  const int64_t block = TokensPerBlock(form, w, tokens);
+  for (int64_t t = 0; t < tokens; t += block) {
     args.x = x + t;
-    args.tokens = std::min(kTokenBlock, tokens - t);
+    args.tokens = std::min(block, tokens - t);
     args.y = y + t * y_stride;
-    args.scratch = ThreadFloats(Scratch::kSlice, DotScratch(args.rows, args.tokens));
+    args.scratch = ThreadFloats(Scratch::kSlice, form == InputForm::kTiles
+                                                     ? TileScratch(args.tokens)
+                                                     : DotScratch(args.rows, args.tokens));
     dot(args);
   }
 }

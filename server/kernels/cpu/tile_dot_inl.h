@@ -1,12 +1,13 @@
-// The matrix product by AMX tiles: 16 weight rows x 32 columns, as they lie in memory, times 32
-// columns of 16 tokens, added in float32 to a tile of 16 x 16 outputs.
+// The matrix product by AMX tiles: 16 weight rows x 32 columns times 32 columns of 16 tokens, added
+// in float32 to a tile of 16 x 16 outputs.
 //
 // Activations come in groups of 16 tokens (kernel_table.h, to_tiles), weights as rows. An output is
 // one chain of additions along k, whatever shares its tiles: one token alone gives the same bits as
 // a batch. With few tokens time goes into reading weights, so a tile takes its rows from 16 places
-// of the panel, each read through from end to end, as in dot_inl.h. With many, two tiles of
-// consecutive rows and two of tokens are multiplied with each other, and the rows that come next
-// are asked for meanwhile. Included only by kernels_<isa>.cc (see simd_inl.h).
+// of the panel, each read through from end to end, as in dot_inl.h. With many, slices of two tiles'
+// rows are copied together, so that they stay in the first-level cache while two tiles of tokens
+// after the other are multiplied with them, and the rows that come next are asked for meanwhile.
+// Included only by kernels_<isa>.cc (see simd_inl.h).
 #ifndef ADAMOE_SERVER_KERNELS_CPU_TILE_DOT_INL_H_
 #define ADAMOE_SERVER_KERNELS_CPU_TILE_DOT_INL_H_
 
@@ -64,6 +65,14 @@ struct TileProduct {
     if constexpr (kStrips > 1 && kGroups > 1) _tile_zero(3);
   }
 
+  // As Store left them.
+  static ADAMOE_INLINE void Load(const float* sums) {
+    _tile_loadd(0, sums, 64);
+    if constexpr (kGroups > 1) _tile_loadd(1, sums + 256, 64);
+    if constexpr (kStrips > 1) _tile_loadd(2, sums + 512, 64);
+    if constexpr (kStrips > 1 && kGroups > 1) _tile_loadd(3, sums + 768, 64);
+  }
+
   // w: the first row of each strip, rows `row_bytes` apart; x: each group, at the same column.
   static ADAMOE_INLINE void Step(const uint16_t* const* w, int64_t row_bytes,
                                  const uint32_t* const* x) {
@@ -81,7 +90,7 @@ struct TileProduct {
     if constexpr (kStrips > 1 && kGroups > 1) _tile_dpbf16ps(3, 5, 7);
   }
 
-  // sums: [kStrips * 2, 16, 16], of which a group's are [rows, tokens].
+  // sums: [kStrips * 2, 16, 16], strip by strip two groups, of which each is [rows, tokens].
   static ADAMOE_INLINE void Store(float* sums) {
     _tile_stored(0, sums, 64);
     if constexpr (kGroups > 1) _tile_stored(1, sums + 256, 64);
@@ -112,117 +121,150 @@ void Transpose(const float* in, float* out, int64_t stride) {
   for (int i = 0; i < 16; ++i) Store(v[i], out + i * stride);
 }
 
-// Products of the strips with the token groups from `group` on.
-template <int kStrips, int kGroups>
-void MultiplyStrips(const DotArgs& args, const Strip* strips, int64_t group, LookAhead& ahead) {
-  using Product = TileProduct<kStrips, kGroups>;
-  const auto* weights = static_cast<const uint16_t*>(args.w);
+// Copies columns [k, k + n) of the strip to tiles, zeros behind them; returns the tiles' number.
+// Tiles of a step lie `step_elements` apart.
+int64_t CopyTiles(const DotArgs& args, const Strip& strip, int64_t k, int64_t n,
+                  int64_t step_elements, uint16_t* tiles) {
+  const auto* weights = static_cast<const uint16_t*>(args.w) + k;
+  const int64_t whole = n / kTileCols, rest = n % kTileCols;
+  for (int i = 0; i < kTileRows; ++i) {
+    uint16_t* out = tiles + i * kTileCols;
+    const bool is_there = i < strip.count;
+    const uint16_t* row = weights + (strip.first + (is_there ? i : 0) * strip.step) * args.w_stride;
+    for (int64_t t = 0; t < whole; ++t, out += step_elements) {
+      const __m512i columns = is_there ? _mm512_loadu_si512(row + t * kTileCols) : __m512i{};
+      _mm512_store_si512(out, columns);
+    }
+    if (rest == 0) continue;
+    const auto mask = static_cast<__mmask32>(is_there ? (uint64_t{1} << rest) - 1 : 0);
+    _mm512_store_si512(out, _mm512_maskz_loadu_epi16(mask, row + whole * kTileCols));
+  }
+  return whole + (rest > 0);
+}
+
+// Writes a tile of outputs, [rows, tokens], of the strip and a group of tokens.
+void WriteOut(const DotArgs& args, const Strip& strip, int64_t group, const float* tile) {
+  const int64_t first_token = group * kTileTokenGroup;
+  const int64_t left = args.tokens - first_token;
+  float* y = args.y + first_token * args.y_stride + strip.first;
+  if (left >= kTileTokenGroup && strip.count == kTileRows && strip.step == 1) {
+    return Transpose(tile, y, args.y_stride);
+  }
+  for (int64_t t = 0; t < left && t < kTileTokenGroup; ++t) {
+    for (int i = 0; i < strip.count; ++i) y[t * args.y_stride + i * strip.step] = tile[i * 16 + t];
+  }
+}
+
+// A group's activations in tiles.
+const uint32_t* TokenTiles(const DotArgs& args, int64_t group) {
+  return static_cast<const uint32_t*>(args.x[group * kTileTokenGroup]);
+}
+
+// The strip, as it lies in memory, times all tokens: kGroups groups of them.
+template <int kGroups>
+void MultiplyStrip(const DotArgs& args, const Strip& strip) {
+  using Product = TileProduct<1, kGroups>;
+  const uint16_t* w = static_cast<const uint16_t*>(args.w) + strip.first * args.w_stride;
   const uint32_t* x[kGroups];
-  const uint16_t* w[kStrips];
-  bool whole = true;  // all strips have 16 rows
-  for (int g = 0; g < kGroups; ++g) {
-    x[g] = static_cast<const uint32_t*>(args.x[(group + g) * kTileTokenGroup]);
-  }
-  for (int s = 0; s < kStrips; ++s) {
-    w[s] = weights + strips[s].first * args.w_stride;
-    whole = whole && strips[s].count == kTileRows;
-  }
+  for (int g = 0; g < kGroups; ++g) x[g] = TokenTiles(args, g);
   Product::Clear();
   int64_t k = 0;
-  for (; whole && k + kTileCols <= args.cols; k += kTileCols) {
-    Product::Step(w, strips[0].step * args.w_stride * 2, x);
-    for (int s = 0; s < kStrips; ++s) w[s] += kTileCols;
+  for (; strip.count == kTileRows && k + kTileCols <= args.cols; k += kTileCols) {
+    const uint16_t* tile = w + k;
+    Product::Step(&tile, strip.step * args.w_stride * 2, x);
+    for (int g = 0; g < kGroups; ++g) x[g] += kTilePairs;
+  }
+  // What is no whole tile is copied to one.
+  for (; k < args.cols; k += kTileCols) {
+    alignas(64) uint16_t copy[kTileRows * kTileCols];
+    const uint16_t* tile = copy;
+    const int64_t n = args.cols - k < kTileCols ? args.cols - k : kTileCols;
+    CopyTiles(args, strip, k, n, 0, copy);
+    Product::Step(&tile, 64, x);
+    for (int g = 0; g < kGroups; ++g) x[g] += kTilePairs;
+  }
+  alignas(64) float sums[512];
+  Product::Store(sums);
+  for (int g = 0; g < kGroups; ++g) WriteOut(args, strip, g, sums + g * 256);
+}
+
+template <int kGroups>
+void DotTilesFew(const DotArgs& args) {
+  const int64_t step = args.rows / kTileRows;
+  for (int64_t r = 0; r < step; ++r) MultiplyStrip<kGroups>(args, {r, step, kTileRows});
+  const int64_t row = step * kTileRows;
+  if (row < args.rows) {
+    MultiplyStrip<kGroups>(args, {row, 1, static_cast<int>(args.rows - row)});
+  }
+}
+
+// A slice of weights, [num_tiles, 2 strips, 16, 32], times kGroups groups of tokens from column
+// `first_col` on, added to their sums, [2 strips * 2, 16, 16].
+template <int kGroups>
+void AddSlice(const DotArgs& args, const uint16_t* tiles, int64_t num_tiles, int64_t first_col,
+              int64_t group, float* sums, LookAhead& ahead) {
+  using Product = TileProduct<2, kGroups>;
+  const uint32_t* x[kGroups];
+  for (int g = 0; g < kGroups; ++g) {
+    x[g] = TokenTiles(args, group + g) + first_col / kTileCols * kTilePairs;
+  }
+  first_col == 0 ? Product::Clear() : Product::Load(sums);
+  for (int64_t i = 0; i < num_tiles; ++i) {
+    const uint16_t* w[2] = {tiles, tiles + kTileRows * kTileCols};
+    Product::Step(w, 64, x);
+    tiles += 2 * kTileRows * kTileCols;
     for (int g = 0; g < kGroups; ++g) x[g] += kTilePairs;
     ahead.Step();
   }
-  // What is no whole tile is copied to one, beside zeros.
-  for (; k < args.cols; k += kTileCols) {
-    alignas(64) uint16_t copies[kStrips][kTileRows * kTileCols] = {};
-    const uint16_t* copied[kStrips];
-    const int64_t n = args.cols - k < kTileCols ? args.cols - k : kTileCols;
-    for (int s = 0; s < kStrips; ++s) {
-      copied[s] = copies[s];
-      for (int i = 0; i < strips[s].count; ++i) {
-        const int64_t row = strips[s].first + i * strips[s].step;
-        __builtin_memcpy(copies[s] + i * kTileCols, weights + row * args.w_stride + k,
-                         static_cast<size_t>(n) * 2);
-      }
-    }
-    Product::Step(copied, 64, x);
-    for (int g = 0; g < kGroups; ++g) x[g] += kTilePairs;
-  }
-
-  alignas(64) float sums[kStrips * 512];
   Product::Store(sums);
-  for (int s = 0; s < kStrips; ++s) {
-    for (int g = 0; g < kGroups; ++g) {
-      const float* tile = sums + s * 512 + g * 256;
-      const int64_t first_token = (group + g) * kTileTokenGroup;
-      const int64_t left = args.tokens - first_token;
-      float* y = args.y + first_token * args.y_stride + strips[s].first;
-      if (left >= kTileTokenGroup && strips[s].count == kTileRows && strips[s].step == 1) {
-        Transpose(tile, y, args.y_stride);
-        continue;
-      }
-      for (int64_t t = 0; t < left && t < kTileTokenGroup; ++t) {
-        for (int i = 0; i < strips[s].count; ++i) {
-          y[t * args.y_stride + i * strips[s].step] = tile[i * 16 + t];
-        }
-      }
-    }
-  }
-}
-
-// The strips with all tokens.
-template <int kStrips>
-void MultiplyGroups(const DotArgs& args, const Strip* strips, LookAhead ahead) {
-  const int64_t groups = (args.tokens + kTileTokenGroup - 1) / kTileTokenGroup;
-  int64_t g = 0;
-  for (; g + 2 <= groups; g += 2) MultiplyStrips<kStrips, 2>(args, strips, g, ahead);
-  if (g < groups) MultiplyStrips<kStrips, 1>(args, strips, g, ahead);
-}
-
-// Rows from `row` on, which make up less than a strip.
-void MultiplyRest(const DotArgs& args, int64_t row) {
-  if (row == args.rows) return;
-  const Strip rest{row, 1, static_cast<int>(args.rows - row)};
-  MultiplyGroups<1>(args, &rest, {});
-}
-
-void DotTilesFew(const DotArgs& args) {
-  const int64_t step = args.rows / kTileRows;
-  for (int64_t r = 0; r < step; ++r) {
-    const Strip strip{r, step, kTileRows};
-    MultiplyGroups<1>(args, &strip, {});
-  }
-  MultiplyRest(args, step * kTileRows);
 }
 
 void DotTilesMany(const DotArgs& args) {
   constexpr int64_t kRows = 2 * kTileRows;
-  const int64_t passes = (args.tokens + 2 * kTileTokenGroup - 1) / (2 * kTileTokenGroup);
-  const int64_t row_bytes = args.w_stride * 2;
-  int64_t r = 0;
-  for (; r + kRows <= args.rows; r += kRows) {
-    const Strip strips[2] = {{r, 1, kTileRows}, {r + kTileRows, 1, kTileRows}};
+  constexpr int64_t kStripElements = kTileRows * kTileCols;
+  alignas(64) uint16_t tiles[kRows * kSliceCols];
+  const int64_t groups = (args.tokens + kTileTokenGroup - 1) / kTileTokenGroup;
+  const int64_t passes = (groups + 1) / 2;
+  float* const sums = args.scratch;  // [passes, 2 strips * 2, 16, 16]
+  for (int64_t r = 0; r < args.rows; r += kRows) {
+    Strip strips[2];
+    for (int64_t s = 0; s < 2; ++s) {
+      const int64_t first = r + s * kTileRows, left = args.rows - first;
+      strips[s] = {first, 1, static_cast<int>(left < 0 ? 0 : left < kTileRows ? left : kTileRows)};
+    }
     LookAhead ahead;
     if (r + 2 * kRows <= args.rows) {
-      ahead.next = static_cast<const char*>(args.w) + (r + kRows) * row_bytes;
+      ahead.next = static_cast<const char*>(args.w) + (r + kRows) * args.w_stride * 2;
       ahead.lines_per_step = (kRows + passes - 1) / passes;
     }
-    MultiplyGroups<2>(args, strips, ahead);
+    for (int64_t k = 0; k < args.cols; k += kSliceCols) {
+      const int64_t n = args.cols - k < kSliceCols ? args.cols - k : kSliceCols;
+      CopyTiles(args, strips[0], k, n, 2 * kStripElements, tiles);
+      const int64_t num_tiles =
+          CopyTiles(args, strips[1], k, n, 2 * kStripElements, tiles + kStripElements);
+      for (int64_t p = 0; p < passes; ++p) {
+        const auto add = 2 * p + 1 < groups ? &AddSlice<2> : &AddSlice<1>;
+        add(args, tiles, num_tiles, k, 2 * p, sums + p * 1024, ahead);
+      }
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      for (int s = 0; s < 2; ++s) {
+        WriteOut(args, strips[s], g, sums + g / 2 * 1024 + s * 512 + g % 2 * 256);
+      }
+    }
   }
-  for (; r + kTileRows <= args.rows; r += kTileRows) {
-    const Strip strip{r, 1, kTileRows};
-    MultiplyGroups<1>(args, &strip, {});
-  }
-  MultiplyRest(args, r);
 }
 
 void DotTiles(const DotArgs& args) {
   const TileShapes shapes;
   _tile_loadconfig(&shapes);
-  args.tokens <= kFewTokens ? DotTilesFew(args) : DotTilesMany(args);
+  if (args.tokens <= kTileTokenGroup) {
+    DotTilesFew<1>(args);
+  } else if (args.tokens <= kFewTokens) {
+    DotTilesFew<2>(args);
+  } else {
+    DotTilesMany(args);
+  }
   _tile_release();
 }
 
