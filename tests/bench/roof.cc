@@ -108,7 +108,8 @@ ADAMOE_TARGET("amx-tile,amx-bf16") void TilesAmx(int64_t rounds) {
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
   };
   static_assert(kChains % 4 == 0);
-  const Shapes shapes;
+  // Not on the stack: to the compiler, loading the shapes reads their first bytes only.
+  static constexpr Shapes shapes;
   _tile_loadconfig(&shapes);
   _tile_zero(0);
   _tile_zero(1);

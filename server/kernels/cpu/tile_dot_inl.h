@@ -34,6 +34,8 @@ struct alignas(64) TileShapes {
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
+// Not on the stack: to the compiler, loading the shapes reads their first bytes only.
+constexpr TileShapes kTileShapes;
 
 // Up to 16 rows of weights, `step` rows apart.
 struct Strip {
@@ -256,8 +258,7 @@ void DotTilesMany(const DotArgs& args) {
 }
 
 void DotTiles(const DotArgs& args) {
-  const TileShapes shapes;
-  _tile_loadconfig(&shapes);
+  _tile_loadconfig(&kTileShapes);
   if (args.tokens <= kTileTokenGroup) {
     DotTilesFew<1>(args);
   } else if (args.tokens <= kFewTokens) {
