@@ -72,7 +72,7 @@ struct Int8Group {
       for (int i = 0; i < 4; ++i) {
         const int pair = 4 * eight + i;
         S wk[B];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int b = 0; b < B; ++b)
           wk[b] = WidenBytes(LoadAs<Bytes>(w + b * stride + pair * 2 * kRowsOfBlock));
         AddToAll<T, B, A>(wk, x, 2 * pair, i % A, sum);
@@ -86,7 +86,7 @@ struct Int8Group {
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t) {
       const S xk = SplatPair(x[t] + col);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int b = 0; b < B; ++b) sum[t][b][turn] = AddPairs(wk[b], xk, sum[t][b][turn]);
     }
   }
@@ -105,13 +105,13 @@ struct Int4Group {
 #pragma GCC unroll 4
     for (int eight = 0; eight < kCols / 8; ++eight) {
       Words words[B];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int b = 0; b < B; ++b)
         words[b] = LoadAs<Words>(w + b * stride + eight * 4 * kRowsOfBlock);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         S wk[B];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int b = 0; b < B; ++b) wk[b] = reinterpret_cast<S>(words[b] >> (4 * i) & 15);
         Int8Group::AddToAll<T, B, A>(wk, x, 8 * eight + 2 * i, i % A, sum);
       }
@@ -123,17 +123,17 @@ struct Int4Group {
 // than memory is away. Bytes.
 constexpr int kAhead = 4096;
 
-// B blocks of rows with T tokens. num_rows: of the last block.
+// B blocks of rows, `step` blocks apart, with T tokens. num_rows: of the last block.
 template <class G, int B, int T>
-void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
+void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales, int64_t step,
                 const void* const* rows, int64_t num_rows, float* y) {
   constexpr int kSums = T * B <= 2 ? 4 : T * B <= 6 ? 2 : 1;
   const int64_t cols = PaddedTo64(args.cols);
-  const int64_t stride = cols / G::kCols * G::kBytes;
-  const int64_t scale_stride = cols / G::kCols * kRowsOfBlock;
+  const int64_t stride = step * (cols / G::kCols * G::kBytes);
+  const int64_t scale_stride = step * (cols / G::kCols * kRowsOfBlock);
   F total[T][B][kParts] = {};
   for (int64_t k = 0; k < cols; k += G::kCols) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int b = 0; b < B; ++b) {
 #pragma GCC unroll 16
       for (int i = 0; i < G::kBytes; i += 64) __builtin_prefetch(w + b * stride + kAhead + i);
@@ -153,7 +153,7 @@ void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
       I sum[T][B][kSums];
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int b = 0; b < B; ++b) {
           sum[t][b][0] = I{} + zero[t];
 #pragma GCC unroll 4
@@ -161,7 +161,7 @@ void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
         }
       }
       G::template Add<T, B, kSums>(w + part * G::kPartBytes, stride, x, sum);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int b = 0; b < B; ++b) {
         const F scale = FromBf16(LoadAs<H>(scales + b * scale_stride + part * kLanes));
 #pragma GCC unroll 16
@@ -178,9 +178,9 @@ void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
   }
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int b = 0; b < B; ++b) {
-      float* out = y + t * args.y_stride + b * kRowsOfBlock;
+      float* out = y + t * args.y_stride + b * step * kRowsOfBlock;
       if (b + 1 < B || num_rows == kRowsOfBlock) {
 #pragma GCC unroll 4
         for (int part = 0; part < kParts; ++part) Store(total[t][b][part], out + part * kLanes);
@@ -191,46 +191,53 @@ void PackedTile(const DotArgs& args, const uint8_t* w, const uint16_t* scales,
   }
 }
 
-// Tokens of the widest tile, and blocks of rows beside so many: as many sums as registers allow.
+// Tokens of the widest tile, and blocks of rows beside so many or a single one: as many sums as
+// registers allow.
 #if defined(__AVX512F__)
 constexpr int kPackedTileTokens = 6;
-constexpr int kMostBlocks = 2;
+constexpr int kBlocksOfMany = 2;
+constexpr int kBlocksOfOne = 4;
 #else
 constexpr int kPackedTileTokens = 4;
-constexpr int kMostBlocks = 1;
+constexpr int kBlocksOfMany = 1;
+constexpr int kBlocksOfOne = 2;
 #endif
 
-// `Blocks` blocks of rows, from row r on, with all tokens.
-template <class G, int Blocks>
+// B blocks of rows, the first of them `first`, `step` apart, with all tokens.
+template <class G, int B>
 struct PackedBlocks {
   template <int T>
   void Run(int64_t t) const {
-    const int64_t left = args.rows - r - (Blocks - 1) * kRowsOfBlock;
-    PackedTile<G, Blocks, T>(args, w, scales, args.x + t, left < kRowsOfBlock ? left : kRowsOfBlock,
-                             args.y + t * args.y_stride + r);
+    const int64_t groups = PaddedTo64(args.cols) / G::kCols;
+    const int64_t left = args.rows - (first + (B - 1) * step) * kRowsOfBlock;
+    PackedTile<G, B, T>(args, static_cast<const uint8_t*>(args.w) + first * groups * G::kBytes,
+                        args.w_scales + first * groups * kRowsOfBlock, step, args.x + t,
+                        left < kRowsOfBlock ? left : kRowsOfBlock,
+                        args.y + t * args.y_stride + first * kRowsOfBlock);
   }
   const DotArgs& args;
-  int64_t r;
-  const uint8_t* w;
-  const uint16_t* scales;
+  int64_t first;
+  int64_t step;
 };
+
+// Blocks are taken from B places of the panel, each read through from end to end: memory gives
+// more to several readers than to one.
+template <class G, int B, int kTileTokens>
+void PackedDotPlaces(const DotArgs& args) {
+  const int64_t blocks = (args.rows + kRowsOfBlock - 1) / kRowsOfBlock;
+  const int64_t step = blocks / B;
+  for (int64_t i = 0; i < step; ++i) {
+    ForEachTokenTile<kTileTokens>(args.tokens, PackedBlocks<G, B>{args, i, step});
+  }
+  for (int64_t i = step * B; i < blocks; ++i) {
+    ForEachTokenTile<kTileTokens>(args.tokens, PackedBlocks<G, 1>{args, i, 1});
+  }
+}
 
 template <class G>
 void PackedDotAll(const DotArgs& args) {
-  const int64_t groups = PaddedTo64(args.cols) / G::kCols;
-  for (int64_t r = 0; r < args.rows;) {
-    const int64_t group = r / kRowsOfBlock * groups;
-    const uint8_t* w = static_cast<const uint8_t*>(args.w) + group * G::kBytes;
-    const uint16_t* scales = args.w_scales + group * kRowsOfBlock;
-    if (args.rows - r > (kMostBlocks - 1) * kRowsOfBlock) {
-      ForEachTokenTile<kPackedTileTokens>(args.tokens,
-                                          PackedBlocks<G, kMostBlocks>{args, r, w, scales});
-      r += kMostBlocks * kRowsOfBlock;
-    } else {
-      ForEachTokenTile<kPackedTileTokens>(args.tokens, PackedBlocks<G, 1>{args, r, w, scales});
-      r += kRowsOfBlock;
-    }
-  }
+  if (args.tokens == 1) return PackedDotPlaces<G, kBlocksOfOne, 1>(args);
+  PackedDotPlaces<G, kBlocksOfMany, kPackedTileTokens>(args);
 }
 
 void PackedDot(const DotArgs& args) {
