@@ -20,8 +20,8 @@
 
 namespace adamoe {
 
-// Two experts of one token and layer, one picked and the other not or one kept and the other not,
-// or that change places so that another slot is null or dropped.
+// Two experts of one token and layer, and what exchanging them changes: which experts are kept, or
+// how many slots are null.
 struct RouterTie {
   int64_t step = 0;   // of the run
   int32_t token = 0;  // of the step
@@ -31,7 +31,7 @@ struct RouterTie {
   // How far the router's input would have to be off, as a share of its length and in a random
   // direction, to make up for the difference of the two logits.
   double gap = 0.0;
-  double probabilities[2] = {};
+  double probabilities[2] = {};  // of `likelier` and `other`
 
   std::string ToString() const;
 };
