@@ -22,12 +22,14 @@ absl::StatusOr<std::unique_ptr<cuda::CudaModel>> MakeGpuModel(
 }
 
 std::unique_ptr<Model> MakeCpuModel(const MixtralWeights& weights, Precision precision,
-                                    const cuda::CudaModel::Options& options) {
+                                    const cuda::CudaModel::Options& options, RoutingProbe* probe) {
   static ThreadPool* const pool =
       new ThreadPool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
   // Rounds in whatever instruction set this processor has.
+  auto ops = CreateCpuOps({.pool = pool, .precision = precision, .isa = BestIsa()});
+  if (probe != nullptr) ops = probe->Wrap(std::move(ops));
   auto model = MixtralModel::Create(
-      weights, CreateCpuOps({.pool = pool, .precision = precision, .isa = BestIsa()}),
+      weights, std::move(ops),
       {.kv_cache_tokens = options.kv_cache_tokens, .block_size = options.block_size});
   return *std::move(model);
 }

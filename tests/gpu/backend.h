@@ -10,6 +10,7 @@
 #include "server/cuda/cuda_model.h"
 #include "server/cuda/gpu.h"
 #include "server/weights/mixtral_weights.h"
+#include "tests/gpu/routing_probe.h"
 
 namespace adamoe {
 
@@ -22,9 +23,11 @@ absl::StatusOr<std::unique_ptr<cuda::Gpu>> OpenGpu();
 absl::StatusOr<std::unique_ptr<cuda::CudaModel>> MakeGpuModel(
     const MixtralWeights& weights, const cuda::CudaModel::Options& options);
 
-// The CPU's model, in bfloat16 as the GPU's or in float32; any KV cache size.
+// The CPU's model, in bfloat16 as the GPU's or in float32; any KV cache size. `probe`: in its
+// operations, outlives it; may be null.
 std::unique_ptr<Model> MakeCpuModel(const MixtralWeights& weights, Precision precision,
-                                    const cuda::CudaModel::Options& options);
+                                    const cuda::CudaModel::Options& options,
+                                    RoutingProbe* probe = nullptr);
 
 }  // namespace adamoe
 

@@ -26,6 +26,10 @@ using testing::HasSubstr;
 constexpr CudaModel::Options kOptions{
     .kv_cache_tokens = 4096, .block_size = 16, .max_batch_tokens = 512, .max_sequences = 64};
 
+// RouterTie::gap. The router's inputs are off by 0.002 to 0.004 of their length where they come
+// from bfloat16 by other sums.
+constexpr double kTieGap = 0.01;
+
 class CudaModelTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -53,14 +57,21 @@ class CudaModelTest : public testing::Test {
   int num_models_ = 0;
 };
 
+ParityReport CompareWithCpu(Model& model, const MixtralWeights& weights, const ParityPlan& plan,
+                            Precision precision = Precision::kBFloat16, double tolerance = 0.1,
+                            const CudaModel::Options& options = kOptions) {
+  RoutingProbe probe(weights.config.num_layers, kTieGap);
+  const auto oracle = MakeCpuModel(weights, precision, options, &probe);
+  return CompareModels(model, *oracle, plan, tolerance, &probe);
+}
+
 // Within bfloat16's rounding of each other: differences that no rounding explains are larger by an
 // order of magnitude.
 void ExpectParity(const ParityReport& report, const std::string& what) {
   std::printf("%s: %s\n", what.c_str(), report.ToString().c_str());
-  EXPECT_LE(report.num_routing_differences, 2 + report.num_routings / 50) << what;
-  EXPECT_GE(report.num_positions_compared, report.num_positions / 2) << what;
+  EXPECT_EQ(report.num_unexplained, 0) << what;
+  EXPECT_LE(static_cast<int64_t>(report.ties.size()), 2 + report.num_routings / 100) << what;
   EXPECT_LT(report.median_error, 0.01) << what;
-  EXPECT_LE(report.num_far_positions, 1 + report.num_positions / 50) << what;
   EXPECT_EQ(report.num_argmax_differences, 0) << what;
 }
 
@@ -72,39 +83,52 @@ std::vector<std::vector<int32_t>> Prompts(int count, int32_t longest, int32_t vo
   return prompts;
 }
 
-TEST_F(CudaModelTest, RandomModelsAnswerAsTheCpus) {
-  struct Shape {
-    int32_t hidden, intermediate, heads, kv_heads, head_dim, experts, null_experts, k, window;
-  };
-  const Shape shapes[] = {{32, 48, 4, 2, 8, 4, 2, 3, 0},     {64, 96, 4, 4, 32, 8, 8, 3, 0},
-                          {64, 104, 8, 2, 32, 8, 0, 2, 24},  {128, 64, 2, 1, 64, 3, 5, 4, 0},
-                          {96, 72, 4, 1, 128, 16, 16, 4, 7}, {64, 64, 2, 2, 40, 1, 1, 1, 0}};
-  int seed = 1;
-  for (const Shape& shape : shapes) {
-    CheckpointOptions options;
-    options.seed = seed++;
-    options.config.hidden_size = shape.hidden;
-    options.config.intermediate_size = shape.intermediate;
-    options.config.num_heads = shape.heads;
-    options.config.num_kv_heads = shape.kv_heads;
-    options.config.head_dim = shape.head_dim;
-    options.config.num_experts = shape.experts;
-    options.config.num_null_experts = shape.null_experts;
-    options.config.experts_per_token = shape.k;
-    options.config.sliding_window = shape.window;
-    const MixtralWeights weights = Load(options);
-    const auto model = Make(weights);
-    const auto oracle = MakeCpuModel(weights, Precision::kBFloat16, kOptions);
-    ParityPlan plan{.prompts = Prompts(5, 60, options.config.vocab_size),
-                    .num_decode_steps = 8,
-                    .null_bias = 0.7f,
-                    .max_experts = 1};
-    const std::string name = "hidden " + std::to_string(shape.hidden) + ", " +
-                             std::to_string(shape.experts) + " + " +
-                             std::to_string(shape.null_experts) + " experts";
-    ExpectParity(CompareModels(*model, *oracle, plan, 0.1), name);
-  }
+struct Shape {
+  const char* name;
+  int32_t hidden, intermediate, heads, kv_heads, head_dim, experts, null_experts, k, window;
+  int32_t longest_prompt, chunk;  // tokens; of a prompt in one step, 0: all
+  uint64_t seed;
+};
+
+class RandomModelTest : public CudaModelTest, public testing::WithParamInterface<Shape> {};
+
+TEST_P(RandomModelTest, AnswersAsTheCpus) {
+  const Shape& shape = GetParam();
+  CheckpointOptions options;
+  options.seed = shape.seed;
+  options.config.hidden_size = shape.hidden;
+  options.config.intermediate_size = shape.intermediate;
+  options.config.num_heads = shape.heads;
+  options.config.num_kv_heads = shape.kv_heads;
+  options.config.head_dim = shape.head_dim;
+  options.config.num_experts = shape.experts;
+  options.config.num_null_experts = shape.null_experts;
+  options.config.experts_per_token = shape.k;
+  options.config.sliding_window = shape.window;
+  const MixtralWeights weights = Load(options);
+  const auto model = Make(weights);
+  const ParityPlan plan{.prompts = Prompts(5, shape.longest_prompt, options.config.vocab_size),
+                        .num_decode_steps = 8,
+                        .prefill_chunk = shape.chunk,
+                        .null_bias = 0.7f,
+                        .max_experts = 1};
+  ExpectParity(CompareWithCpu(*model, weights, plan), shape.name);
 }
+
+// Heads of 8 and 40 go through the decode kernel. A tile of queries has 128 / (heads / kv_heads)
+// tokens, one of keys 64.
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, RandomModelTest,
+    testing::Values(Shape{"NullExperts", 32, 48, 4, 2, 8, 4, 2, 3, 0, 60, 0, 1},
+                    Shape{"AsManyNulls", 64, 96, 4, 4, 32, 8, 8, 3, 0, 60, 0, 2},
+                    Shape{"Mixtral", 64, 104, 8, 2, 32, 8, 0, 2, 24, 60, 0, 3},
+                    Shape{"MostlyNulls", 128, 64, 2, 1, 64, 3, 5, 4, 0, 60, 0, 4},
+                    Shape{"ManyExperts", 96, 72, 4, 1, 128, 16, 16, 4, 7, 60, 0, 5},
+                    Shape{"OneExpert", 64, 64, 2, 2, 40, 1, 1, 1, 0, 60, 0, 6},
+                    Shape{"LongPrompts", 64, 96, 4, 2, 32, 8, 4, 3, 0, 150, 0, 7},
+                    Shape{"LongPromptsInAWindow", 64, 96, 4, 2, 64, 8, 4, 3, 90, 150, 0, 8},
+                    Shape{"ChunksInAWindow", 64, 96, 4, 4, 32, 8, 4, 3, 37, 150, 50, 9}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST_F(CudaModelTest, FilesOfAnyTypeAreConverted) {
   for (const DType dtype : {DType::kFloat16, DType::kFloat32}) {
@@ -112,23 +136,18 @@ TEST_F(CudaModelTest, FilesOfAnyTypeAreConverted) {
     options.dtype = dtype;
     const MixtralWeights weights = Load(options);
     const auto model = Make(weights);
-    const auto oracle = MakeCpuModel(weights, Precision::kFloat32, kOptions);
     const ParityPlan plan{.prompts = Prompts(4, 40, 300), .num_decode_steps = 4};
-    const ParityReport report = CompareModels(*model, *oracle, plan, 0.3);
-    std::printf("%s: %s\n", Name(dtype), report.ToString().c_str());
-    EXPECT_LE(report.num_routing_differences, 2 + report.num_routings / 20);
-    EXPECT_LT(report.median_error, 0.03);
+    ExpectParity(CompareWithCpu(*model, weights, plan, Precision::kFloat32, 0.3), Name(dtype));
   }
 }
 
 TEST_F(CudaModelTest, TheDemoModelAnswersAsTheCpus) {
   const MixtralWeights weights = Load(ADAMOE_SOURCE_DIR "/deploy/demo_model");
   const auto model = Make(weights);
-  const auto oracle = MakeCpuModel(weights, Precision::kBFloat16, kOptions);
   const ParityPlan plan{.prompts = Prompts(4, 64, weights.config.vocab_size),
                         .num_decode_steps = 12,
                         .prefill_chunk = 24};
-  ExpectParity(CompareModels(*model, *oracle, plan, 0.1), "demo model");
+  ExpectParity(CompareWithCpu(*model, weights, plan), "demo model");
 }
 
 // Graphs and padding change sizes, not sums: on one device the same kernels run on the same rows.
@@ -141,14 +160,13 @@ TEST_F(CudaModelTest, GraphsAndPaddingAreNeutral) {
   const auto with_graphs = Make(weights);
   const auto without = Make(weights, eager);
   for (const int num_sequences : {1, 3, 5, 8, 13}) {
-    const ParityPlan plan{.prompts = Prompts(num_sequences, 30, 300),
+    const ParityPlan plan{.prompts = Prompts(num_sequences, 12, 300),
                           .num_decode_steps = 6,
                           .null_bias = 0.4f,
                           .max_experts = 2};
     const ParityReport report = CompareModels(*with_graphs, *without, plan, 0.02);
     std::printf("%d sequences: %s\n", num_sequences, report.ToString().c_str());
-    EXPECT_LE(report.num_routing_differences, report.num_routings / 100);
-    EXPECT_EQ(report.num_far_positions, 0);
+    EXPECT_LE(report.num_unexplained, report.num_routings / 100);
     EXPECT_LT(report.max_error, 0.05);
     EXPECT_EQ(report.num_argmax_differences, 0);
   }
@@ -180,10 +198,10 @@ TEST_F(CudaModelTest, LongContextsGoOnInLargerGraphs) {
   CudaModel::Options options = kOptions;
   options.block_size = 4;  // 16 columns: 64 positions
   const auto model = Make(weights, options);
-  const auto oracle = MakeCpuModel(weights, Precision::kBFloat16, options);
   const ParityPlan plan{.prompts = {SeededTokens(60, 1, 300), SeededTokens(125, 2, 300)},
                         .num_decode_steps = 12};
-  ExpectParity(CompareModels(*model, *oracle, plan, 0.1), "across 64 and 128 positions");
+  ExpectParity(CompareWithCpu(*model, weights, plan, Precision::kBFloat16, 0.1, options),
+               "across 64 and 128 positions");
   EXPECT_EQ(model->num_graphs(), 2) << "32 and 64 columns";
 }
 
@@ -192,9 +210,9 @@ TEST_F(CudaModelTest, LogitsOfMoreRowsThanAreMadeAtATime) {
   CudaModel::Options options = kOptions;
   options.max_batch_tokens = 400;  // 256 rows at a time
   const auto model = Make(weights, options);
-  const auto oracle = MakeCpuModel(weights, Precision::kBFloat16, options);
   const ParityPlan plan{.prompts = {SeededTokens(390, 5, 300)}, .num_decode_steps = 0};
-  ExpectParity(CompareModels(*model, *oracle, plan, 0.1), "390 rows");
+  ExpectParity(CompareWithCpu(*model, weights, plan, Precision::kBFloat16, 0.1, options),
+               "390 rows");
 }
 
 TEST_F(CudaModelTest, ABatchAloneEqualsItsPartsWithinRounding) {

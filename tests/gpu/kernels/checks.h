@@ -14,6 +14,7 @@ void CheckSummarizeRows();
 void CheckFillRandom();
 void CheckDecodeAttention();
 void CheckPrefillAttention();
+void CheckWindowedPrefillAttention();
 void CheckMixedAttention();
 void CheckDecodeExperts();
 void CheckPrefillExpertsWgmma();

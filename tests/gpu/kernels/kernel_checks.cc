@@ -26,6 +26,7 @@ const std::vector<KernelCheck>& KernelChecks() {
       {"route_strange_logits", CheckRouteOfStrangeLogits},
       {"decode_attention", CheckDecodeAttention},
       {"prefill_attention", CheckPrefillAttention},
+      {"windowed_prefill_attention", CheckWindowedPrefillAttention},
       {"mixed_attention", CheckMixedAttention},
       {"decode_experts", CheckDecodeExperts},
       {"prefill_experts_wgmma", CheckPrefillExpertsWgmma},

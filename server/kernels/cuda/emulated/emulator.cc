@@ -1,5 +1,7 @@
+#undef _FORTIFY_SOURCE  // whose longjmp refuses to go to another stack
 #include "server/kernels/cuda/emulated/emulator.h"
 
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
@@ -17,10 +19,17 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ADAMOE_SWITCH_BY_CONTEXT
+#endif
+
 namespace adamoe::cuda::emulated {
 namespace {
 
 constexpr size_t kStackBytes = size_t{256} << 10;
+// Stacks begin at other offsets, or all fibers would be in the same few lines of the cache.
+constexpr size_t kStackShift = 9 * 64;
+constexpr size_t kMaxStackShift = size_t{64} << 10;
 constexpr unsigned kWarp = 32;
 constexpr size_t kLaneBytes = 64;
 constexpr size_t kMaxSharedBytes = 227 << 10;
@@ -50,8 +59,29 @@ struct AsyncWork {
   Group open;
 };
 
-struct Fiber {
+// A place to go on from. To go there by longjmp spares the two system calls that swapcontext makes
+// to keep the signal mask; sanitizers know the latter only.
+struct Place {
   ucontext_t context;
+  jmp_buf jump;
+  bool started = false;
+};
+
+// Leaves `from`, to come back when another fiber goes there.
+[[gnu::noinline]] void Switch(Place* from, Place* to) {
+#if defined(ADAMOE_SWITCH_BY_CONTEXT)
+  swapcontext(&from->context, &to->context);
+#else
+  if (_setjmp(from->jump) != 0) return;
+  from->started = true;
+  if (to->started) _longjmp(to->jump, 1);
+  setcontext(&to->context);
+#endif
+}
+
+// Runs one thread of every block.
+struct Fiber {
+  Place place;
   void* stack = nullptr;
   void* fake_stack = nullptr;  // the address sanitizer's
   dim3 thread;
@@ -71,7 +101,7 @@ class Emulator {
     grid_ = grid;
     block_size_ = dim3(threads);
     body_ = &body;
-    while (fibers_.size() < threads) fibers_.push_back(NewFiber());
+    while (fibers_.size() < threads) fibers_.push_back(NewFiber(fibers_.size()));
     for (unsigned z = 0; z < grid.z; ++z) {
       for (unsigned y = 0; y < grid.y; ++y) {
         for (unsigned x = 0; x < grid.x; ++x) RunBlock(dim3(x, y, z), threads, shared_bytes);
@@ -102,11 +132,17 @@ class Emulator {
   size_t shared_bytes_ = 0;
 
  private:
-  static std::unique_ptr<Fiber> NewFiber() {
+  static std::unique_ptr<Fiber> NewFiber(size_t index) {
     auto fiber = std::make_unique<Fiber>();
     fiber->stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (fiber->stack == MAP_FAILED) Fail("no memory for stacks");
+    ucontext_t& context = fiber->place.context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber->stack;
+    context.uc_stack.ss_size = kStackBytes - index * kStackShift % kMaxStackShift;
+    context.uc_link = nullptr;
+    makecontext(&context, &Emulator::Main, 0);
     return fiber;
   }
 
@@ -149,19 +185,13 @@ class Emulator {
   }
 
   void Prepare(Fiber* fiber, unsigned thread) {
-    getcontext(&fiber->context);
-    fiber->context.uc_stack.ss_sp = fiber->stack;
-    fiber->context.uc_stack.ss_size = kStackBytes;
-    fiber->context.uc_link = nullptr;
     fiber->thread = dim3(thread, 0, 0);
     fiber->done = false;
     fiber->waits_at = nullptr;
-    fiber->fake_stack = nullptr;
-    for (AsyncWork& work : fiber->work) work = {};
-    makecontext(&fiber->context, &Emulator::Main, 0);
+    for (AsyncWork& work : fiber->work) work.committed.clear();
   }
 
-  static void Main();
+  [[noreturn]] static void Main();
 
   void SwitchTo(Fiber* fiber) {
     current_ = fiber;
@@ -170,7 +200,7 @@ class Emulator {
     void* fake_stack = nullptr;
     __sanitizer_start_switch_fiber(&fake_stack, fiber->stack, kStackBytes);
 #endif
-    swapcontext(&scheduler_, &fiber->context);
+    Switch(&scheduler_, &fiber->place);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 #endif
@@ -180,18 +210,18 @@ class Emulator {
   void SwitchToScheduler() {
     Fiber* fiber = current_;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(fiber->done ? nullptr : &fiber->fake_stack, scheduler_stack_,
-                                   scheduler_stack_bytes_);
+    __sanitizer_start_switch_fiber(&fiber->fake_stack, scheduler_stack_, scheduler_stack_bytes_);
 #endif
-    swapcontext(&fiber->context, &scheduler_);
+    Switch(&fiber->place, &scheduler_);
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fiber->fake_stack, nullptr, nullptr);
+    // A launch may come from another thread than the last one.
+    __sanitizer_finish_switch_fiber(fiber->fake_stack, &scheduler_stack_, &scheduler_stack_bytes_);
 #endif
   }
 
   const std::function<void()>* body_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
-  ucontext_t scheduler_;
+  Place scheduler_;
   const void* scheduler_stack_ = nullptr;
   size_t scheduler_stack_bytes_ = 0;
   std::mt19937 random_{1};
@@ -208,12 +238,14 @@ void Emulator::Main() {
   __sanitizer_finish_switch_fiber(nullptr, &emulator.scheduler_stack_,
                                   &emulator.scheduler_stack_bytes_);
 #endif
-  (*emulator.body_)();
-  for (const AsyncWork& work : emulator.current_->work) {
-    if (!work.open.empty()) Fail("asynchronous work that no group holds");
+  for (;;) {
+    (*emulator.body_)();
+    for (const AsyncWork& work : emulator.current_->work) {
+      if (!work.open.empty()) Fail("asynchronous work that no group holds");
+    }
+    emulator.current_->done = true;
+    emulator.SwitchToScheduler();
   }
-  emulator.current_->done = true;
-  emulator.SwitchToScheduler();
 }
 
 }  // namespace
@@ -240,7 +272,7 @@ const uint8_t* WarpExchange(const void* data, size_t num_bytes, const char* what
   const unsigned thread = emulator.current_->thread.x;
   Warp& warp = emulator.warps_[thread / kWarp];
   if (warp.meeting.arrived == 0) warp.what = what;
-  if (std::strcmp(warp.what, what) != 0)
+  if (warp.what != what && std::strcmp(warp.what, what) != 0)
     Fail("lanes of a warp meet in different instructions:", what);
   const uint64_t parity = warp.meeting.round % 2;
   std::memcpy(warp.lanes[parity][thread % kWarp], data, num_bytes);

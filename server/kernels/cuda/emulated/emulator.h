@@ -6,7 +6,8 @@
 // What the device may do early or late (copies to shared memory, warpgroup products) is done at the
 // first or at the last moment that the programming model allows, and the fibers take turns in
 // ascending, descending or shuffled order, as Schedule says: a kernel that misses a barrier or a
-// wait gives different results under different schedules. Shared memory starts as NaN.
+// wait gives different results under different schedules. Dynamic shared memory starts as NaN;
+// __shared__ variables keep what the block before left there.
 //
 // It does not know speed, bank conflicts, launch limits beyond shared memory and threads, or what
 // ptxas makes of the code. Not thread-safe: one launch at a time in a process.
