@@ -32,8 +32,8 @@ struct RequestHead {
 struct Reply {
   int status = 200;
   std::string content_type = "application/json";
-  std::vector<Header> headers;  // beside those that HTTP itself needs
-  std::string body;
+  std::vector<Header> headers = {};  // beside those that HTTP itself needs
+  std::string body = {};
 };
 
 class Exchange {

@@ -99,7 +99,8 @@ Reply Router::Refuse(const RequestHead& head, const absl::Status& status) const 
 Reply Router::RefuseBody(const RequestHead& head, int status, const std::string& message) const {
   const Route* route = Find(head.path);
   if (route != nullptr && route->api.has_value()) {
-    CountRefusal(context_, *route->api, head.origin, absl::InvalidArgumentError(message));
+    CountRefusal(context_, *route->api, head.origin, absl::InvalidArgumentError(message))
+        .IgnoreError();
   }
   return HttpError(status, message).ToReply();
 }
