@@ -1,6 +1,7 @@
 // adamoe_server: flags, wiring and shutdown.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -146,8 +147,11 @@ void ShutDown(const ServerFlags& flags, RpcServer& rpc_server, HttpServer* http_
   rpc_server.StopAccepting();
   if (http_server != nullptr) http_server->StopAccepting();
   executor.Drain(flags.drain_timeout);
+  const absl::Time flushed = absl::Now() + kFlushTimeout;
   rpc_server.Shutdown(kFlushTimeout);
-  if (http_server != nullptr) http_server->Shutdown(kFlushTimeout);
+  if (http_server != nullptr) {
+    http_server->Shutdown(std::max(flushed - absl::Now(), absl::ZeroDuration()));
+  }
 }
 
 absl::Status Serve(const ServerFlags& flags, std::unique_ptr<ForkServer> fork_server) {

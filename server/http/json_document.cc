@@ -1,5 +1,6 @@
 #include "server/http/json_document.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,9 +44,11 @@ class Builder final : public nlohmann::json_sax<Json> {
 
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
+    absl::string_view what = error.what();
+    // Without the library's own number of the error.
+    what.remove_prefix(std::min(what.find("] ") + 2, what.size()));
     // What was read last may be long, and comes last.
-    return Fail(
-        absl::StrCat("at byte ", position, ": ", absl::string_view(error.what()).substr(0, 200)));
+    return Fail(absl::StrCat("at byte ", position, ": ", what.substr(0, 200)));
   }
 
  private:

@@ -17,7 +17,6 @@ namespace adamoe {
 namespace {
 
 using nlohmann::json;
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr char kCompletions[] = "/v1/completions";
@@ -28,12 +27,30 @@ std::string Completion(const std::string& fields) {
                       fields.empty() ? "" : ",", fields, "}");
 }
 
+ServingOptions ManyRequests() {
+  ServingOptions options;
+  options.max_queued = 2000;
+  options.executor.max_running_requests = 512;
+  return options;
+}
+
+ServingOptions OneRequest() {
+  ServingOptions options;
+  options.max_queued = 1;
+  options.executor.max_running_requests = 1;
+  return options;
+}
+
+ServingOptions AFailedStep() {
+  ServingOptions options;
+  options.faults.fail_step = 5;
+  return options;
+}
+
 // A server of both kinds, on a model without weights.
 class HttpServerTest : public testing::Test {
  protected:
-  explicit HttpServerTest(const ServingOptions& serving =
-                              {.max_queued = 2000, .executor = {.max_running_requests = 512}})
-      : serving_(serving) {
+  explicit HttpServerTest(const ServingOptions& serving = ManyRequests()) : serving_(serving) {
     options_.host = "127.0.0.1";
     options_.last_progress = [this] {
       return stalled_ ? absl::UnixEpoch() : serving_.last_progress();
@@ -50,7 +67,6 @@ class HttpServerTest : public testing::Test {
   }
   int port() { return server().port(); }
 
-  double FreeBlocks() { return serving_.metrics().load().num_free_blocks; }
   // Nothing runs, and the blocks of what ran are free.
   bool BecomesIdle() {
     return Eventually([this] {
@@ -316,8 +332,7 @@ TEST_F(HttpServerTest, BodiesAreBounded) {
 }
 
 TEST_F(HttpServerTest, ADisconnectFreesBlocksAlsoWhileNothingIsWritten) {
-  const std::string endless =
-      R"({"prompt":"ab","ignore_eos":true,"max_tokens":4000,"n":2,"stream":)";
+  const std::string endless = R"({"prompt":"ab","ignore_eos":true,"max_tokens":4000,"stream":)";
   for (const char* stream : {"true", "false"}) {
     const int cancelled = serving_.Count("cancelled");
     HttpClient client(port());
@@ -328,7 +343,7 @@ TEST_F(HttpServerTest, ADisconnectFreesBlocksAlsoWhileNothingIsWritten) {
     ASSERT_TRUE(
         Eventually([&] { return server().num_connections() == 1; }));  // it waits for the end
     serving_.gate().Open();
-    EXPECT_TRUE(Eventually([&] { return serving_.Count("cancelled") == cancelled + 2; }));
+    EXPECT_TRUE(Eventually([&] { return serving_.Count("cancelled") == cancelled + 1; }));
     EXPECT_TRUE(BecomesIdle());
     EXPECT_TRUE(Eventually([&] { return server().num_connections() == 0; }));
   }
@@ -344,7 +359,7 @@ TEST_F(HttpServerTest, ADisconnectInTheMiddleOfAStream) {
   EXPECT_TRUE(BecomesIdle());
 }
 
-TEST_F(HttpServerTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
+TEST_F(HttpServerTest, AShutdownEndsWhatOutlastsItsTime) {
   HttpClient client(port());
   client.Send(HttpClient::PostText(
       kCompletions, R"({"prompt":"ab","ignore_eos":true,"max_tokens":4000,"stream":true})"));
@@ -363,13 +378,13 @@ TEST_F(HttpServerTest, ASlowReaderHoldsBackNobody) {
   HttpClient slow(port(), 4096);
   slow.Send(HttpClient::PostText(
       kCompletions,
-      R"({"prompt":"ab","ignore_eos":true,"max_tokens":4000,"stream":true,"logprobs":20,"n":8})"));
+      R"({"prompt":"ab","ignore_eos":true,"max_tokens":4000,"stream":true,"logprobs":20,"n":4})"));
   ASSERT_TRUE(slow.Await("data: "));
   HttpClient client(port());
   for (int i = 0; i < 5; ++i) EXPECT_EQ(client.Post(kCompletions, Completion("")).status, 200);
   // It is cut off in the end; what it asked for is counted.
   EXPECT_TRUE(Eventually([&] { return server().num_connections() == 1; }));
-  EXPECT_EQ(serving_.CountAll(), 13);
+  EXPECT_EQ(serving_.CountAll(), 9);
 }
 
 TEST_F(HttpServerTest, ASlowRequestIsCutOff) {
@@ -514,9 +529,30 @@ TEST_F(HttpServerTest, TwoDoNotShareAPort) {
   EXPECT_THAT(std::string(second.status().message()), HasSubstr(absl::StrCat(port())));
 }
 
+class FailingModelTest : public HttpServerTest {
+ protected:
+  FailingModelTest() : HttpServerTest(AFailedStep()) {}
+};
+
+TEST_F(FailingModelTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
+  HttpClient client(port());
+  const HttpResponse response = client.Post(
+      kCompletions, R"({"prompt":"ab","ignore_eos":true,"max_tokens":100,"stream":true})");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_TRUE(response.is_whole);
+  const auto events = response.Events();
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_TRUE(json::parse(events.front()).contains("choices"));
+  const json error = json::parse(events.back())["error"];  // and no [DONE]
+  EXPECT_EQ(error["type"], "server_error");
+  EXPECT_EQ(serving_.Count("error"), 1);
+  // The connection serves on.
+  EXPECT_EQ(client.Post(kCompletions, Completion("")).status, 200);
+}
+
 class FullQueueTest : public HttpServerTest {
  protected:
-  FullQueueTest() : HttpServerTest({.max_queued = 1, .executor = {.max_running_requests = 1}}) {}
+  FullQueueTest() : HttpServerTest(OneRequest()) {}
 };
 
 TEST_F(FullQueueTest, AFullQueueSaysWhenToComeAgain) {

@@ -122,8 +122,7 @@ class Serving {
 
   // What a front end of its own works with.
   CallContext context() {
-    return {
-        .model = &info_, .tokenizer = tokenizer_.get(), .queue = &queue_, .metrics = &metrics_};
+    return {.model = &info_, .tokenizer = tokenizer_.get(), .queue = &queue_, .metrics = &metrics_};
   }
   absl::Time last_progress() const { return executor_->last_progress(); }
 
