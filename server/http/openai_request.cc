@@ -170,6 +170,7 @@ void ReadContent(const Json& content, const std::string& name, FieldReader& fiel
 void ReadMessages(FieldReader& fields, OpenAiRequest& request) {
   const Json* messages = fields.Array("messages");
   if (messages == nullptr) return fields.Fail("messages", "is missing");
+  request.common.mutable_messages();  // also where there are none
   for (size_t i = 0; i < messages->size(); ++i) {
     const Json& value = (*messages)[i];
     const std::string name = absl::StrCat("messages[", i, "]");

@@ -86,7 +86,7 @@ void OpenAiChoice::Add(const v1::GenerateResponse& message) {
     return;
   }
   for (const v1::Token& token : message.tokens()) {
-    ++num_tokens_;
+    if (num_tokens_++ == 0) offset_ += NumCharacters(prompt_decoder_.Flush());
     if (form_.logprobs) AddToken(token, output_decoder_);
     if (form_.return_experts) AddItem(absl::StrCat(token.experts()), experts_);
     if (form_.experts_per_layer) {
@@ -100,8 +100,11 @@ void OpenAiChoice::Add(const v1::GenerateResponse& message) {
 void OpenAiChoice::AddToken(const v1::Token& token, IncrementalDecoder& decoder) {
   if (form_.api == OpenAiApi::kChat) return AddChatLogprob(token);
   AddCompletionLogprob(token);
-  AddItem(absl::StrCat(offset_), text_offsets_);
+  // What a token settles may begin with text that was held back, and ends with its own.
+  const size_t before = offset_;
   offset_ += NumCharacters(decoder.Push(static_cast<int32_t>(token.id())));
+  const size_t own = NumCharacters(token.text());
+  AddItem(absl::StrCat(offset_ > before + own ? offset_ - own : before), text_offsets_);
 }
 
 void OpenAiChoice::AddCompletionLogprob(const v1::Token& token) {

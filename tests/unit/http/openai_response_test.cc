@@ -9,6 +9,7 @@
 #include <string>
 
 #include "server/http/json_document.h"
+#include "server/serving/utf8.h"
 #include "tests/fakes/tokenizer_file.h"
 
 namespace adamoe {
@@ -28,7 +29,7 @@ class OpenAiResponseTest : public testing::Test {
   v1::Token Token(int32_t id, std::optional<float> logprob) const {
     v1::Token token;
     token.set_id(id);
-    token.set_text(tokenizer_->TokenBytes(id));
+    token.set_text(MendUtf8(tokenizer_->TokenBytes(id)));
     if (logprob.has_value()) token.set_logprob(*logprob);
     return token;
   }
