@@ -43,7 +43,7 @@ ServingOptions OneRequest() {
 
 ServingOptions AFailedStep() {
   ServingOptions options;
-  options.faults.fail_step = 5;
+  options.faults.fail_step = 1000;
   return options;
 }
 
@@ -538,8 +538,22 @@ class FailingModelTest : public HttpServerTest {
 
 TEST_F(FailingModelTest, AnErrorInTheMiddleOfAStreamIsAnEvent) {
   HttpClient client(port());
-  const HttpResponse response = client.Post(
-      kCompletions, R"({"prompt":"ab","ignore_eos":true,"max_tokens":100,"stream":true})");
+  client.Send(HttpClient::PostText(
+      kCompletions, R"({"prompt":"ab","ignore_eos":true,"max_tokens":3000,"stream":true})"));
+  // Steps of a millisecond, until the stream has begun.
+  std::atomic<bool> has_begun{false};
+  std::thread pace([&] {
+    while (!has_begun) {
+      serving_.gate().Close();
+      serving_.gate().AwaitHeld();
+      absl::SleepFor(absl::Milliseconds(1));
+      serving_.gate().Open();
+    }
+  });
+  EXPECT_TRUE(client.Await("data: "));
+  has_begun = true;
+  pace.join();
+  const HttpResponse response = client.Read();
   EXPECT_EQ(response.status, 200);
   EXPECT_TRUE(response.is_whole);
   const auto events = response.Events();
