@@ -19,7 +19,7 @@ DEPS_DIR="${ADAMOE_DEPS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/adamoe}"
 BUILD_PACKAGES=(
   g++ make cmake ninja-build ccache pkg-config git ca-certificates curl python3 python3-pip python3-venv
   libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev prometheus-cpp-dev
-  nlohmann-json3-dev libspdlog-dev libonig-dev libutf8proc-dev zlib1g-dev libssl-dev
+  nlohmann-json3-dev libboost-dev libspdlog-dev libonig-dev libutf8proc-dev zlib1g-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 TEST_PACKAGES=(clang-format)

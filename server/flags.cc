@@ -29,12 +29,12 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:50051",
           "reach needs --tls_cert_file and --tls_key_file, or --insecure.");
 ABSL_FLAG(
     bool, insecure, false,
-    "Lets --listen be an address that other machines can reach without TLS: for networks that "
-    "are safe by other means.");
+    "Lets --listen and --http_listen be addresses that other machines can reach without TLS: for "
+    "networks that are safe by other means.");
 ABSL_FLAG(
     std::string, tls_cert_file, "",
     "PEM file of the certificate that clients are greeted with, followed by those that signed "
-    "it. With --tls_key_file: the gRPC service speaks TLS only. This file, the key's and the "
+    "it. With --tls_key_file: gRPC and HTTP speak TLS only. This file, the key's and the "
     "client CA's are read again within seconds when they change; where they cannot be used "
     "together the last good ones stay, and the log says so.");
 ABSL_FLAG(std::string, tls_key_file, "",
@@ -45,9 +45,10 @@ ABSL_FLAG(std::string, tls_client_ca_file, "",
 ABSL_FLAG(
     std::string, auth_tokens_file, "",
     "File of bearer tokens, 'NAME TOKEN' or 'TOKEN' a line, # for comments. Calls need one of "
-    "them as metadata 'authorization: Bearer TOKEN'; others get UNAUTHENTICATED, and count as "
-    "invalid in adamoe_requests_total. Only health is open. Read again within seconds when it "
-    "changes; where it cannot be used the last good tokens stay. Empty: no tokens are wanted.");
+    "them as metadata (HTTP: as header) 'authorization: Bearer TOKEN'; others get "
+    "UNAUTHENTICATED (401), and count as invalid in adamoe_requests_total. Only health is open. "
+    "Read again within seconds when it changes; where it cannot be used the last good tokens "
+    "stay. Empty: no tokens are wanted.");
 ABSL_FLAG(int32_t, max_running_requests_per_token, 0,
           "Generate and Score requests of one token that wait or run at a time; more are refused "
           "with RESOURCE_EXHAUSTED. 0: no limit.");
@@ -59,8 +60,10 @@ ABSL_FLAG(
     std::string, health_listen, "",
     "HOST:PORT of a listener in plaintext that serves grpc.health.v1 and nothing else, for "
     "probes that speak no TLS. Port 0: any free one. Empty: none; --listen serves it anyway.");
-ABSL_FLAG(std::string, http_listen, "",
-          "HOST:PORT of an HTTP front end. This server has none: leave it empty.");
+ABSL_FLAG(
+    std::string, http_listen, "",
+    "HOST:PORT of the HTTP service, for clients of OpenAI's API. Port 0: any free one. Empty: "
+    "none. TLS, tokens and --insecure hold for it as for --listen; health is at /health.");
 ABSL_FLAG(std::string, device, "auto",
           "What runs the model: auto, cpu or cuda (an NVIDIA GPU of compute capability 9.0, its "
           "driver and the CUDA plugin). auto: cuda where all that is there and serves the types "
@@ -126,7 +129,7 @@ namespace adamoe {
 namespace {
 
 constexpr absl::string_view kUsage =
-    "adamoe_server: serves a Mixtral or AdaMoE model over gRPC.\n\n"
+    "adamoe_server: serves a Mixtral or AdaMoE model over gRPC and HTTP.\n\n"
     "  adamoe_server --model=DIR [--listen=127.0.0.1:50051] [flags]\n"
     "  adamoe_server --flagfile=FILE\n\n"
     "Prints one line with \"listening on HOST:PORT\" to stdout once it serves; logs go to stderr.\n"
@@ -282,6 +285,7 @@ ServerFlags GetFlags() {
           .adapter_dir = absl::GetFlag(FLAGS_adapter),
           .experts_per_token = absl::GetFlag(FLAGS_experts_per_token),
           .listen = absl::GetFlag(FLAGS_listen),
+          .http_listen = absl::GetFlag(FLAGS_http_listen),
           .metrics_listen = absl::GetFlag(FLAGS_metrics_listen),
           .device_plugin = absl::GetFlag(FLAGS_device_plugin),
           .activation_dtype = std::nullopt,
@@ -369,8 +373,9 @@ absl::StatusOr<ServerFlags> ReadFlags(int argc, char** argv) {
   if (flags.max_requests_per_token > 0 && flags.auth_tokens_file.empty()) {
     return FlagError("max_running_requests_per_token", "needs --auth_tokens_file");
   }
-  if (!absl::GetFlag(FLAGS_http_listen).empty()) {
-    return FlagError("http_listen", "this server has no HTTP front end; leave it empty");
+  if (!flags.http_listen.empty()) {
+    RETURN_IF_ERROR(CheckEndpoint("http_listen", flags.http_listen));
+    RETURN_IF_ERROR(CheckReach("http_listen", flags.http_listen, flags.tls.has_value()));
   }
   ASSIGN_OR_RETURN(flags.device, ReadDevice(absl::GetFlag(FLAGS_device)));
   RETURN_IF_ERROR(CheckChoice("log_level", flags.log_level, {"debug", "info", "warn", "error"}));

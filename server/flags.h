@@ -34,6 +34,7 @@ struct ServerFlags {
   std::string adapter_dir;
   int32_t experts_per_token = 0;
   std::string listen;
+  std::string http_listen;     // empty: no HTTP service
   std::string metrics_listen;  // empty: no metrics endpoint
   DeviceChoice device = DeviceChoice::kAuto;
   std::string device_plugin;  // empty: the usual places

@@ -1,6 +1,7 @@
 // adamoe_server: flags, wiring and shutdown.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "server/base/ticker.h"
 #include "server/executor/executor.h"
 #include "server/flags.h"
+#include "server/http/http_server.h"
 #include "server/loaded_model.h"
 #include "server/log/log.h"
 #include "server/metrics/exposer.h"
@@ -101,6 +103,23 @@ absl::StatusOr<std::unique_ptr<Authenticator>> OpenTokens(const ServerFlags& fla
                       absl::StrCat("--auth_tokens_file: ", tokens.status().message()));
 }
 
+absl::StatusOr<std::unique_ptr<HttpServer>> ServeHttp(const ServerFlags& flags, const TlsFiles* tls,
+                                                      const Executor& executor,
+                                                      const CallContext& context) {
+  if (flags.http_listen.empty()) return nullptr;
+  ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(flags.http_listen));
+  ASSIGN_OR_RETURN(
+      auto server,
+      HttpServer::Start({.host = endpoint.host,
+                         .port = endpoint.port,
+                         .tls = tls,
+                         .last_progress = [&executor] { return executor.last_progress(); }},
+                        context));
+  spdlog::info("http at {}://{}:{}", tls == nullptr ? "http" : "https", endpoint.host,
+               server->port());
+  return server;
+}
+
 // Says where health is, and, as the one line of standard output, where the service is.
 absl::Status Announce(const ServerFlags& flags, const RpcServer& rpc_server) {
   if (!flags.health_listen.empty()) {
@@ -114,8 +133,11 @@ absl::Status Announce(const ServerFlags& flags, const RpcServer& rpc_server) {
   return absl::OkStatus();
 }
 
-void ShutDown(const ServerFlags& flags, RpcServer& rpc_server, Executor& executor) {
+// `http_server` may be null.
+void ShutDown(const ServerFlags& flags, RpcServer& rpc_server, HttpServer* http_server,
+              Executor& executor) {
   rpc_server.StopServing();
+  if (http_server != nullptr) http_server->StopServing();
   if (flags.drain_delay > absl::ZeroDuration()) {
     spdlog::info("NOT_SERVING; requests are still taken for {}",
                  absl::FormatDuration(flags.drain_delay));
@@ -123,8 +145,13 @@ void ShutDown(const ServerFlags& flags, RpcServer& rpc_server, Executor& executo
   }
   spdlog::info("draining for at most {}", absl::FormatDuration(flags.drain_timeout));
   rpc_server.StopAccepting();
+  if (http_server != nullptr) http_server->StopAccepting();
   executor.Drain(flags.drain_timeout);
+  const absl::Time flushed = absl::Now() + kFlushTimeout;
   rpc_server.Shutdown(kFlushTimeout);
+  if (http_server != nullptr) {
+    http_server->Shutdown(std::max(flushed - absl::Now(), absl::ZeroDuration()));
+  }
 }
 
 absl::Status Serve(const ServerFlags& flags, std::unique_ptr<ForkServer> fork_server) {
@@ -143,19 +170,21 @@ absl::Status Serve(const ServerFlags& flags, std::unique_ptr<ForkServer> fork_se
       GrammarService::Start(GrammarOptions(flags), std::move(fork_server),
                             ReadVocabulary(*loaded.tokenizer, loaded.info.vocab_size), &metrics));
   executor.Start();
+  const CallContext context = {.model = &loaded.info,
+                               .tokenizer = loaded.tokenizer.get(),
+                               .queue = &queue,
+                               .metrics = &metrics,
+                               .authenticator = tokens.get(),
+                               .log = flags.log_requests ? &request_log : nullptr,
+                               .grammars = grammars.get()};
   ASSIGN_OR_RETURN(
       const auto rpc_server,
       RpcServer::Start({.address = flags.listen,
                         .tls = tls.get(),
                         .health_address = flags.health_listen,
                         .last_progress = [&executor] { return executor.last_progress(); }},
-                       {.model = &loaded.info,
-                        .tokenizer = loaded.tokenizer.get(),
-                        .queue = &queue,
-                        .metrics = &metrics,
-                        .authenticator = tokens.get(),
-                        .log = flags.log_requests ? &request_log : nullptr,
-                        .grammars = grammars.get()}));
+                       context));
+  ASSIGN_OR_RETURN(const auto http_server, ServeHttp(flags, tls.get(), executor, context));
   Reloads reloads(tls.get(), tokens.get(), &metrics);
   const Ticker housekeeping(kReloadPeriod, [&] {
     reloads.Run();
@@ -165,7 +194,7 @@ absl::Status Serve(const ServerFlags& flags, std::unique_ptr<ForkServer> fork_se
   RETURN_IF_ERROR(Announce(flags, *rpc_server));
   const int signal_number = AwaitShutdownSignal();
   spdlog::info("signal {}", signal_number);
-  ShutDown(flags, *rpc_server, executor);
+  ShutDown(flags, *rpc_server, http_server.get(), executor);
   spdlog::info("ended");
   return absl::OkStatus();
 }

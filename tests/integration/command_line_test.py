@@ -36,7 +36,7 @@ def test_help_explains_every_flag():
     [
         "listen=nowhere", "listen=127.0.0.1:70000", "metrics_listen=::::", "device=abacus", "activation_dtype=int3",
         "kv_cache_tokens=-1", "max_batch_tokens=0", "max_running_requests=0", "max_queued_requests=-4",
-        "drain_timeout=-5s", "drain_delay=-1s", "drain_delay=25h", "threads=-1", "experts_per_token=-1", "experts_per_token=100", "http_listen=127.0.0.1:1",
+        "drain_timeout=-5s", "drain_delay=-1s", "drain_delay=25h", "threads=-1", "experts_per_token=-1", "experts_per_token=100", "http_listen=127.0.0.1",
         "log_level=shout", "max_batch_tokens=many", "no_such_flag=1",
     ],
 )

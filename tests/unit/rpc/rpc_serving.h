@@ -98,8 +98,7 @@ class Serving {
     executor_ = std::make_unique<Executor>(options.executor, &model_, &queue_, &metrics_, &clock_);
     executor_->Start();
     auto rpc_server = RpcServer::Start(
-        {.address = "127.0.0.1:0", .last_progress = [this] { return executor_->last_progress(); }},
-        {.model = &info_, .tokenizer = tokenizer_.get(), .queue = &queue_, .metrics = &metrics_});
+        {.address = "127.0.0.1:0", .last_progress = [this] { return last_progress(); }}, context());
     EXPECT_TRUE(rpc_server.ok()) << rpc_server.status();
     rpc_server_ = std::move(*rpc_server);
     channel_ = MakeChannel();
@@ -120,6 +119,12 @@ class Serving {
     return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", rpc_server_->port()),
                                      grpc::InsecureChannelCredentials(), arguments);
   }
+
+  // What a front end of its own works with.
+  CallContext context() {
+    return {.model = &info_, .tokenizer = tokenizer_.get(), .queue = &queue_, .metrics = &metrics_};
+  }
+  absl::Time last_progress() const { return executor_->last_progress(); }
 
   v1::Inference::Stub& stub() { return *stub_; }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
