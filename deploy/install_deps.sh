@@ -28,6 +28,8 @@ DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
+# Only the .proto files of this wheel are used: vllm.grpc.engine, which gateways speak. Apache-2.0.
+ENGINE_PROTO_WHEELS=(smg-grpc-proto==0.4.28)
 # Grammars for structured output; Apache-2.0. Compiled as part of our build (cmake/xgrammar.cmake) from these folders.
 XGRAMMAR_SOURCE=xgrammar==0.2.8
 XGRAMMAR_SHA256=8305646fd2b319d6c3003f51a1665e54cbbe9cba1fb636bc41d0b46434ccbb80
@@ -163,6 +165,7 @@ for group in "${groups[@]}"; do
   case "$group" in
     build) install_debian build "${BUILD_PACKAGES[@]}"
            unpack_wheels protos "${PROTO_WHEELS[@]}"
+           unpack_wheels engine_protos "${ENGINE_PROTO_WHEELS[@]}"
            unpack_source xgrammar "$XGRAMMAR_SOURCE" "$XGRAMMAR_SHA256" scikit_build_core.build \
              "${XGRAMMAR_PARTS[@]}" ;;
     train) install_debian build "${BUILD_PACKAGES[@]}"

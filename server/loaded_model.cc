@@ -25,10 +25,10 @@
 namespace adamoe {
 namespace {
 
-// The folder's last path component.
-std::string NameOf(const std::string& model_dir) {
+// Absolute, and without a slash at its end.
+std::filesystem::path FolderOf(const std::string& model_dir) {
   const std::filesystem::path path = std::filesystem::absolute(model_dir).lexically_normal();
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
+  return path.has_filename() ? path : path.parent_path();
 }
 
 absl::StatusOr<Isa> ChooseIsa() {
@@ -139,7 +139,8 @@ ServedModel Describe(const ServerFlags& flags, const ModelConfig& config,
                      const Placement& placement, const LoadedModel& loaded) {
   const ModelDimensions& dims = loaded.model->dimensions();
   ServedModel info;
-  info.name = NameOf(flags.model_dir);
+  info.folder = FolderOf(flags.model_dir).string();
+  info.name = FolderOf(flags.model_dir).filename().string();
   info.architecture = config.architecture;
   info.weight_dtype = placement.weight_dtype;
   info.activation_dtype =
@@ -152,8 +153,11 @@ ServedModel Describe(const ServerFlags& flags, const ModelConfig& config,
   info.num_null_experts = config.num_null_experts;
   info.experts_per_token = config.experts_per_token;
   info.max_context_tokens = dims.max_context_tokens;
+  info.kv_block_size = dims.kv_block_size;
+  info.max_running_requests = flags.max_running_requests;
   info.prefix_cache_block_size = flags.prefix_caching ? flags.block_size : 0;
   info.max_text_bytes = MaxTextBytes(*loaded.tokenizer, dims.max_context_tokens);
+  info.bos_token_id = config.bos_token_id;
   info.eos_token_ids = config.eos_token_ids;
   info.flops = {dims.flops_per_slot, static_cast<uint32_t>(dims.experts_per_token),
                 flags.baseline_experts_per_token};

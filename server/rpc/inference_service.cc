@@ -9,6 +9,7 @@
 #include "server/rpc/generate_call.h"
 #include "server/rpc/grpc_codec.h"
 #include "server/rpc/score_call.h"
+#include "server/rpc/unary_answer.h"
 #include "server/serving/request_errors.h"
 
 namespace adamoe {
@@ -65,20 +66,7 @@ class InferenceService final : public RawService {
                                  const,
                              CallbackServerContext* server_context, const ByteBuffer* request,
                              ByteBuffer* response) const {
-    Request request_proto;
-    Response response_proto;
-    absl::Status status = Authenticate(*server_context);
-    if (status.ok()) status = ParseRequest(*request, &request_proto);
-    if (status.ok()) status = (this->*method)(request_proto, &response_proto);
-    if (status.ok()) *response = ToByteBuffer(response_proto);
-    ServerUnaryReactor* reactor = server_context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(status));
-    return reactor;
-  }
-
-  absl::Status Authenticate(const CallbackServerContext& server_context) const {
-    if (context_.authenticator == nullptr) return absl::OkStatus();
-    return context_.authenticator->Authenticate(OriginOf(server_context).authorization).status();
+    return AnswerAtOnce(*this, method, context_.authenticator, server_context, *request, response);
   }
 
   absl::Status DoTokenize(const v1::TokenizeRequest& request,

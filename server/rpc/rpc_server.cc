@@ -6,8 +6,11 @@
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <open_inference/grpc_service.grpc.pb.h>
+#include <smg/vllm_engine.grpc.pb.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -19,8 +22,10 @@
 #include "absl/time/clock.h"
 #include "server/base/status_macros.h"
 #include "server/rpc/inference_service.h"
+#include "server/rpc/open_inference/open_inference_service.h"
 #include "server/rpc/reflection.h"
 #include "server/rpc/tls_credentials.h"
+#include "server/rpc/vllm_engine/vllm_engine_service.h"
 #include "server/serving/wire_parser.h"
 
 namespace adamoe {
@@ -67,7 +72,9 @@ class RpcServer::Core {
   Core(const Options& options, const CallContext& context)
       : options_(options),
         authenticator_(context.authenticator),
-        service_(MakeInferenceService(context)),
+        inference_(MakeInferenceService(context)),
+        open_inference_(MakeOpenInferenceService(context, [this] { return serving_.load(); })),
+        vllm_engine_(MakeVllmEngineService(context, [this] { return serving_.load(); })),
         credentials_(options.tls == nullptr ? grpc::InsecureServerCredentials()
                                             : TlsServerCredentials(options.tls)) {}
 
@@ -84,7 +91,9 @@ class RpcServer::Core {
     ASSIGN_OR_RETURN(server_, Listen(options_.address, credentials_, &port_, [this](auto& builder) {
                        builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
                        AddReflection(authenticator_, builder);
-                       builder.RegisterService(service_.get());
+                       builder.RegisterService(inference_.get());
+                       builder.RegisterService(open_inference_.get());
+                       builder.RegisterService(vllm_engine_.get());
                      }));
     if (!options_.health_address.empty()) {
       ASSIGN_OR_RETURN(health_server_,
@@ -131,11 +140,14 @@ class RpcServer::Core {
 
  private:
   void SetHealth(bool serving) {
+    serving_ = serving;
     for (grpc::Server* server : {server_.get(), health_server_.get()}) {
       if (server == nullptr) continue;
       auto* health = server->GetHealthCheckService();
       health->SetServingStatus("", serving);
       health->SetServingStatus(v1::Inference::service_full_name(), serving);
+      health->SetServingStatus(inference::GRPCInferenceService::service_full_name(), serving);
+      health->SetServingStatus(vllm::grpc::engine::VllmEngine::service_full_name(), serving);
     }
   }
 
@@ -158,7 +170,10 @@ class RpcServer::Core {
   const Options options_;
   const Authenticator* const authenticator_;
   // What the servers use comes before them.
-  const std::unique_ptr<grpc::Service> service_;
+  std::atomic<bool> serving_{false};
+  const std::unique_ptr<grpc::Service> inference_;
+  const std::unique_ptr<grpc::Service> open_inference_;
+  const std::unique_ptr<grpc::Service> vllm_engine_;
   const std::shared_ptr<grpc::ServerCredentials> credentials_;
   grpc::CallbackGenericService nothing_;  // UNIMPLEMENTED; gRPC wants some service in a server
   int port_ = 0;

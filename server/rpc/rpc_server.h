@@ -1,6 +1,7 @@
-// The gRPC server: the inference service, health (grpc.health.v1, for "" and adamoe.v1.Inference)
-// and reflection on one address; health alone on another where that is asked for. Health is open to
-// everybody, the rest to those with a token where tokens are wanted. Thread-safe.
+// The gRPC server: our own service, the Open Inference Protocol, vllm.grpc.engine, health
+// (grpc.health.v1, for "" and each of the three) and reflection on one address; health alone on
+// another where that is asked for. Health is open to everybody, in whichever protocol, the rest to
+// those with a token where tokens are wanted. Thread-safe.
 #ifndef ADAMOE_SERVER_RPC_RPC_SERVER_H_
 #define ADAMOE_SERVER_RPC_RPC_SERVER_H_
 

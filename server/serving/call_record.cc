@@ -25,6 +25,7 @@ RequestOutcome OutcomeOf(const absl::Status& status) {
     case absl::StatusCode::kUnavailable:
       return RequestOutcome::kRejected;
     case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:  // another model than the one served
     case absl::StatusCode::kUnauthenticated:
       return RequestOutcome::kInvalid;
     default:

@@ -47,6 +47,7 @@ absl::Status Generation::Submit(Reader read) {
   {
     absl::MutexLock lock(&mu_);
     record_.set_request_id(request.id);
+    num_prompt_tokens_ = static_cast<uint32_t>(request.prompt.size());
     output_.emplace(GenerationOutput::Options{request.id, std::move(checked.stops),
                                               request.sampling.stop_token_ids,
                                               request.sampling.min_tokens, context_.model->flops},
@@ -154,6 +155,7 @@ Generation::Taken Generation::Take(v1::GenerateResponse* message) {
   std::function<void()> last;  // what it holds goes when mu_ is free
   absl::MutexLock lock(&mu_);
   Taken taken;
+  taken.num_prompt_tokens = num_prompt_tokens_;
   if (ended_) return taken;
   const bool sends = !abandoned_ && output_.has_value();
   if (sends && output_->has_message()) {

@@ -8,6 +8,7 @@
 #ifndef ADAMOE_SERVER_SERVING_GENERATION_H_
 #define ADAMOE_SERVER_SERVING_GENERATION_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -51,6 +52,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
 
   struct Taken {
     bool has_message = false;         // *message was filled
+    uint32_t num_prompt_tokens = 0;   // 0 until the request has been checked
     std::optional<absl::Status> end;  // set once: nothing comes after it, and it is counted
   };
   // What waits to be sent. *message is changed only where has_message.
@@ -79,6 +81,7 @@ class Generation final : public TokenSink, public std::enable_shared_from_this<G
   std::function<void()> wake_ ABSL_GUARDED_BY(mu_);  // empty once the end is taken
   CallRecord record_ ABSL_GUARDED_BY(mu_);
   std::optional<GenerationOutput> output_ ABSL_GUARDED_BY(mu_);  // set once the request is valid
+  uint32_t num_prompt_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<RequestTicket> ticket_ ABSL_GUARDED_BY(mu_);
   std::optional<Outcome> outcome_ ABSL_GUARDED_BY(mu_);
   bool preparing_ ABSL_GUARDED_BY(mu_) = false;  // its form is being worked out

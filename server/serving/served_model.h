@@ -13,7 +13,8 @@
 namespace adamoe {
 
 struct ServedModel {
-  std::string name;          // the folder's last path component
+  std::string folder;        // absolute path of the model folder
+  std::string name;          // its last path component
   std::string architecture;  // as config.json says
   std::string weight_dtype;
   std::string activation_dtype;
@@ -25,8 +26,11 @@ struct ServedModel {
   int32_t num_null_experts = 0;         // m
   int32_t experts_per_token = 0;        // k
   int32_t max_context_tokens = 0;       // prompt and output together
+  int32_t kv_block_size = 0;            // positions of a block of the KV cache
   int32_t prefix_cache_block_size = 0;  // positions shared at a time; 0: no prefix cache
+  int32_t max_running_requests = 0;     // in a batch
   size_t max_text_bytes = 0;            // no longer text can fit the context; 0: unknown
+  int32_t bos_token_id = -1;            // -1: none
   std::vector<int32_t> eos_token_ids;
   ExpertFlopsRates flops;
 };

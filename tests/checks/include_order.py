@@ -36,18 +36,23 @@ MAY_INCLUDE = {
                    "server/request", "server/base", "proto"],
     "server/http": ["server/serving", "server/queue", "server/tokenizer", "server/metrics", "server/log", "server/security",
                     "server/request", "server/base", "proto"],
+    "server/rpc/open_inference": ["server/rpc/grpc_codec.h", "server/rpc/unary_answer.h", "server/serving",
+                                  "server/security", "server/base", "proto"],
+    "server/rpc/vllm_engine": ["server/rpc/grpc_codec.h", "server/rpc/unary_answer.h", "server/serving",
+                               "server/security", "server/base", "proto"],
     "client": ["proto"],
     "train": ["server/weights", "server/tokenizer", "server/base"],
     "train/remote": ["train/scorer.h", "server/weights", "server/base", "client/rpc.h", "proto"],
 }
-GENERATED = ("adamoe/v1/", "google/rpc/")  # what proto/ makes
+GENERATED = ("adamoe/v1/", "google/rpc/", "open_inference/", "smg/")  # what proto/ makes
 FOREIGN = {
     r"(grpc|grpcpp)": ("server/rpc", "server/main", "client", "train/remote", "tests"),
     r"(google/protobuf|google/rpc|adamoe/v1)": ("server/serving", "server/rpc", "server/http", "server/main", "client", "train/remote",
                                                 "tests"),
     r"(torch|ATen|c10)": ("train", "tests"),
     r"prometheus": ("server/metrics", "server/main", "tests"),
-    r"openssl": ("server/security", "server/http/tls_context", "tests"),
+    r"(open_inference|smg)": ("server/rpc", "tests"),
+    r"openssl": ("server/security", "server/http/tls_context", "server/rpc/vllm_engine", "tests"),
     r"boost": ("server/http", "tests"),
     r"(xgrammar|dlpack)": ("server/structured", "tests"),
 }

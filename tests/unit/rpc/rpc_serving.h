@@ -66,6 +66,7 @@ struct ServingOptions {
   size_t max_queued = 64;
   Executor::Options executor;
   FakeModel::Faults faults;
+  std::string folder;  // the model's, for what reads its files
 };
 
 class Serving {
@@ -86,11 +87,13 @@ class Serving {
     tokenizer_ = std::move(*tokenizer);
     const ModelDimensions& dimensions = model_.dimensions();
     info_.name = "fake";
+    info_.folder = options.folder;
     info_.architecture = "Fake";
     info_.vocab_size = dimensions.vocab_size;
     info_.num_layers = dimensions.num_layers;
     info_.max_context_tokens = dimensions.max_context_tokens;
     info_.experts_per_token = dimensions.experts_per_token;
+    info_.kv_block_size = dimensions.kv_block_size;
     info_.prefix_cache_block_size = dimensions.kv_block_size;
     info_.flops = MetricsOptions().flops;
     model_.set_faults(options.faults);
