@@ -238,7 +238,8 @@ def test_a_drain_sends_clients_elsewhere(models):
             codes = []
             while first.process.poll() is None and len(codes) < 50:
                 codes.append(code_of(balanced.stream(prompt="elsewhere", sampling=SHORT)))
-            assert codes.count(grpc.StatusCode.OK) == len(codes) > 10, set(codes)
+            assert set(codes) == {grpc.StatusCode.OK}, codes
+            assert len(codes) > 2
             list(running)
             assert first.wait() == 0
 
