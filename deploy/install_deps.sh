@@ -7,7 +7,7 @@
 #   deploy/install_deps.sh test       the Python environment of the integration tests
 #   deploy/install_deps.sh observe    Prometheus with promtool, and what makes the dashboards
 #   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
-#   deploy/install_deps.sh deploy     what the tests of the image and of the Kubernetes manifests need; only when named
+#   deploy/install_deps.sh deploy     for the tests of the image, the Kubernetes manifests and the page; only when named
 #   deploy/install_deps.sh cuda       nvcc 13 and cuBLASLt, for the CUDA plugin; not part of everything
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels and sources from PyPI at the versions pinned
@@ -24,7 +24,7 @@ BUILD_PACKAGES=(
 )
 TEST_PACKAGES=(clang-format)
 OBSERVE_PACKAGE=prometheus
-DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl)
+DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl chromium chromium-driver fonts-dejavu-core)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)

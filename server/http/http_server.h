@@ -1,5 +1,6 @@
-// The HTTP server: OpenAI's API, health and the tokenizer, on one address. Health is open to
-// everybody, the rest to those with a token where tokens are wanted. Thread-safe.
+// The HTTP server: OpenAI's API, health, load, the tokenizer and a page for people, on one address.
+// Health and the page are open to everybody, the rest to those with a token where tokens are
+// wanted. Thread-safe.
 #ifndef ADAMOE_SERVER_HTTP_HTTP_SERVER_H_
 #define ADAMOE_SERVER_HTTP_HTTP_SERVER_H_
 

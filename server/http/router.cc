@@ -6,9 +6,11 @@
 #include "server/http/api_error.h"
 #include "server/http/completion_exchange.h"
 #include "server/http/json_document.h"
+#include "server/http/page/page.h"
 #include "server/http/tokenizer_endpoints.h"
 #include "server/http/unary_exchange.h"
 #include "server/log/json_text.h"
+#include "server/serving/current_load.h"
 
 namespace adamoe {
 
@@ -27,6 +29,7 @@ const Router::Route* Router::Find(const std::string& path) {
       {"/v1/chat/completions", "POST", OpenAiApi::kChat, nullptr, nullptr},
       {"/v1/models", "GET", std::nullopt, &Router::Models, nullptr},
       {"/v1/models/", "GET", std::nullopt, &Router::Models, nullptr},
+      {"/load", "GET", std::nullopt, &Router::Load, nullptr},
       {"/tokenizer_info", "GET", std::nullopt, &Router::TokenizerInfo, nullptr},
       {"/tokenize", "POST", std::nullopt, nullptr, &Router::Tokenize},
       {"/detokenize", "POST", std::nullopt, nullptr, &Router::Detokenize},
@@ -40,7 +43,9 @@ const Router::Route* Router::Find(const std::string& path) {
 
 namespace {
 
+// Open to everybody.
 constexpr char kHealthPath[] = "/health";
+constexpr char kPagePath[] = "/";
 
 bool Takes(absl::string_view method, const RequestHead& head) {
   return head.method == method || (method == "GET" && head.method == "HEAD");
@@ -53,6 +58,17 @@ Reply NotAllowed(const RequestHead& head, absl::string_view method) {
   return error.ToReply();
 }
 
+Reply PageReply() {
+  Reply reply;
+  reply.content_type = "text/html; charset=utf-8";
+  reply.headers = {{"Content-Security-Policy", kPage.policy},
+                   {"X-Content-Type-Options", "nosniff"},
+                   {"Referrer-Policy", "no-referrer"},
+                   {"Cache-Control", "no-cache"}};
+  reply.body = kPage.html;
+  return reply;
+}
+
 }  // namespace
 
 std::optional<Reply> Router::AnswerHealthOnly(const RequestHead& head) const {
@@ -63,6 +79,7 @@ std::optional<Reply> Router::AnswerHealthOnly(const RequestHead& head) const {
 
 std::optional<Reply> Router::Answer(const RequestHead& head) const {
   if (head.path == kHealthPath) return AnswerHealthOnly(head);
+  if (head.path == kPagePath) return Takes("GET", head) ? PageReply() : NotAllowed(head, "GET");
   const Route* route = Find(head.path);
   if (route == nullptr) {
     return HttpError(404, absl::StrCat("there is no ", head.path.substr(0, 256))).ToReply();
@@ -140,6 +157,16 @@ Reply Router::Models(const RequestHead& head) const {
     return {.body = JsonText(object)};
   }
   return {.body = JsonText({{"object", "list"}, {"data", Json::array({object})}})};
+}
+
+Reply Router::Load(const RequestHead&) const {
+  const v1::GetLoadResponse load = CurrentLoad(context_);
+  return {.body = JsonText({{"waiting_requests", load.waiting_requests()},
+                            {"running_requests", load.running_requests()},
+                            {"kv_blocks_total", load.kv_blocks_total()},
+                            {"kv_blocks_free", load.kv_blocks_free()},
+                            {"tokens_per_second", load.tokens_per_second()},
+                            {"experts_per_token", load.experts_per_token()}})};
 }
 
 Reply Router::TokenizerInfo(const RequestHead&) const { return AnswerTokenizerInfo(context_); }

@@ -10,6 +10,7 @@
 #include "server/rpc/grpc_codec.h"
 #include "server/rpc/score_call.h"
 #include "server/rpc/unary_answer.h"
+#include "server/serving/current_load.h"
 #include "server/serving/request_errors.h"
 
 namespace adamoe {
@@ -122,15 +123,7 @@ class InferenceService final : public RawService {
   }
 
   absl::Status DoGetLoad(const v1::GetLoadRequest&, v1::GetLoadResponse* response) const {
-    const LoadReport load = context_.metrics->load();
-    // The queue knows of requests that came after the executor's last report.
-    response->set_waiting_requests(static_cast<uint32_t>(context_.queue->num_waiting()));
-    response->set_running_requests(load.num_running);
-    response->set_kv_blocks_total(load.num_blocks);
-    response->set_kv_blocks_free(load.num_free_blocks);
-    const LoadWindow::Means recent = context_.metrics->recent();
-    response->set_tokens_per_second(recent.tokens_per_second);
-    response->set_experts_per_token(recent.experts_per_token);
+    *response = CurrentLoad(context_);
     return absl::OkStatus();
   }
 
