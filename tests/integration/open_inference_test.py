@@ -173,6 +173,12 @@ def test_a_cancelled_stream_gives_everything_back(server):
     for number in range(4):
         stream.ask("Hello", LONG, str(number))
     assert stream.take()[1] is None
+
+    def all_have_come():
+        metrics = server.metrics()
+        return metrics.get("requests_running") + metrics.get("requests_waiting") == 4
+
+    harness.eventually(all_have_come, "four requests")
     stream.client.stop_stream(cancel_requests=True)
     stream.client.close()
     after = server.idle()
