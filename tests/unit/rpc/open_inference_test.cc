@@ -384,6 +384,7 @@ TEST(OpenInferenceTest, CancelAbandonsEveryRequest) {
   }
   ModelStreamInferResponse message;
   ASSERT_TRUE(stream->Read(&message));
+  ASSERT_TRUE(Eventually([&] { return serving.metrics().load().num_running == 5; }));
   context.TryCancel();
   while (stream->Read(&message)) {
   }

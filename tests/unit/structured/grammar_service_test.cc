@@ -17,7 +17,7 @@ using Kind = StructuredOutput::Kind;
 using Result = absl::StatusOr<std::unique_ptr<TokenMatcher>>;
 
 // A regular expression that takes seconds to work out, and as many different ones as wanted.
-std::string Slow(int i) { return Repeat(1500, "[a-z ]?") + std::to_string(i); }
+std::string Slow(int i) { return Repeat(4000, "[a-z ]?") + std::to_string(i); }
 
 class CountingObserver : public GrammarObserver {
  public:
