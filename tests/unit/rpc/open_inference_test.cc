@@ -279,14 +279,17 @@ TEST(OpenInferenceTest, StreamsOfManyRequestsInterleave) {
     expected[request.id()] = (i == 7 ? prompt : "") + TextByGenerate(serving, prompt);
   }
   const auto stub = MakeStub(serving);
+  // While another one is held, all of them come; so all run at once.
   serving.gate().Close();
+  std::thread other([&] { TextByGenerate(serving, "another"); });
+  EXPECT_TRUE(serving.gate().AwaitHeld());
   std::thread opener([&] {
-    EXPECT_TRUE(serving.gate().AwaitHeld());
-    EXPECT_TRUE(Eventually([&] { return serving.queue().num_waiting() >= 7; }));
+    EXPECT_TRUE(Eventually([&] { return serving.queue().num_waiting() == 8; }));
     serving.gate().Open();
   });
   const Streamed streamed = Stream(*stub, requests);
   opener.join();
+  other.join();
   ASSERT_TRUE(streamed.status.ok()) << streamed.status.error_message();
   EXPECT_EQ(streamed.texts, expected);
   EXPECT_EQ(streamed.finished.size(), 8u);
