@@ -15,7 +15,6 @@
 #include "server/http/openai_response.h"
 #include "server/http/sse.h"
 #include "server/serving/generation.h"
-#include "server/tokenizer/chat_format.h"
 
 namespace adamoe {
 namespace {
@@ -147,7 +146,6 @@ class CompletionExchange final : public Exchange {
   void StartOne(int index) ABSL_LOCKS_EXCLUDED(mu_) {
     Choice& choice = choices_[index];
     auto output = std::make_unique<OpenAiChoice>(&form_, index, context_.tokenizer, Echoed(index));
-    const uint64_t prompt_tokens = request_.continuous_usage ? CountPromptTokens(index) : 0;
     const std::shared_ptr<Generation> generation = MakeGeneration();
     {
       absl::MutexLock lock(&mu_);
@@ -157,7 +155,6 @@ class CompletionExchange final : public Exchange {
         return;
       }
       choice.output = std::move(output);
-      choice.prompt_tokens = prompt_tokens;
       choice.generation = generation;
     }
     generation->Start([&](v1::GenerateRequest* proto) {
@@ -182,25 +179,6 @@ class CompletionExchange final : public Exchange {
     return context_.tokenizer->Decode(ids).value_or("");
   }
 
-  // 0 where the prompt will be refused.
-  uint64_t CountPromptTokens(int index) const {
-    v1::GenerateRequest proto;
-    FillGenerateRequest(request_, index, &proto);
-    if (proto.has_prompt_tokens()) return proto.prompt_tokens().ids_size();
-    const size_t max_bytes = context_.model->max_text_bytes;
-    if (max_bytes != 0 && proto.ByteSizeLong() > 2 * max_bytes) return 0;
-    if (proto.has_prompt()) {
-      const auto ids = context_.tokenizer->Encode(proto.prompt(), {});
-      return ids.ok() ? ids->size() : 0;
-    }
-    std::vector<ChatMessage> messages;
-    for (const v1::Message& message : proto.messages().messages()) {
-      messages.push_back({message.role(), message.content()});
-    }
-    const auto ids = EncodeChat(*context_.tokenizer, messages);
-    return ids.ok() ? ids->size() : 0;
-  }
-
   // What is under way ends. One that is only being started is told when it is.
   void StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     for (Choice& choice : choices_) {
@@ -216,6 +194,7 @@ class CompletionExchange final : public Exchange {
         if (events->size() >= kMaxTakenBytes || ++num_messages > kMaxTakenMessages) return true;
         v1::GenerateResponse message;
         const Generation::Taken taken = choice.generation->Take(&message);
+        choice.prompt_tokens = taken.num_prompt_tokens;
         if (taken.has_message && error_.ok() && !gone_) AddMessage(message, choice, events);
         if (taken.end.has_value()) EndOne(*taken.end, choice);
         if (!taken.has_message) break;
