@@ -123,8 +123,7 @@ Reply Router::RefuseBody(const RequestHead& head, int status, const std::string&
 }
 
 absl::Status Router::Authenticate(const RequestHead& head) const {
-  if (context_.authenticator == nullptr) return absl::OkStatus();
-  return context_.authenticator->Authenticate(head.origin.authorization).status();
+  return adamoe::Authenticate(context_.authenticator, head.origin.authorization).status();
 }
 
 Reply Router::Health() const {

@@ -20,10 +20,8 @@ grpc::ServerUnaryReactor* AnswerAtOnce(
     const grpc::ByteBuffer& request, grpc::ByteBuffer* response) {
   Request request_proto;
   Response response_proto;
-  absl::Status status;
-  if (authenticator != nullptr) {
-    status = authenticator->Authenticate(OriginOf(*server_context).authorization).status();
-  }
+  absl::Status status =
+      Authenticate(authenticator, OriginOf(*server_context).authorization).status();
   if (status.ok()) status = ParseRequest(request, &request_proto);
   if (status.ok()) status = (service.*method)(request_proto, &response_proto);
   if (status.ok()) *response = ToByteBuffer(response_proto);

@@ -81,4 +81,10 @@ absl::StatusOr<bool> Authenticator::Reload() {
   return true;
 }
 
+absl::StatusOr<std::shared_ptr<const Caller>> Authenticate(
+    const Authenticator* authenticator, const std::vector<std::string>& authorization) {
+  if (authenticator == nullptr) return nullptr;
+  return authenticator->Authenticate(authorization);
+}
+
 }  // namespace adamoe

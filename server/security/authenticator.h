@@ -73,6 +73,11 @@ class Authenticator {
   std::shared_ptr<const Tokens> tokens_ ABSL_GUARDED_BY(mu_) = std::make_shared<Tokens>();
 };
 
+// The same where tokens may not be wanted at all: with a null `authenticator` everybody may call,
+// and the caller is null.
+absl::StatusOr<std::shared_ptr<const Caller>> Authenticate(
+    const Authenticator* authenticator, const std::vector<std::string>& authorization);
+
 }  // namespace adamoe
 
 #endif  // ADAMOE_SERVER_SECURITY_AUTHENTICATOR_H_

@@ -42,8 +42,7 @@ CallRecord::CallRecord(const CallContext& context, const char* rpc, absl::Time d
       origin_(std::move(origin)) {}
 
 absl::Status CallRecord::Authenticate() {
-  if (context_.authenticator == nullptr) return absl::OkStatus();
-  ASSIGN_OR_RETURN(caller_, context_.authenticator->Authenticate(origin_.authorization));
+  ASSIGN_OR_RETURN(caller_, adamoe::Authenticate(context_.authenticator, origin_.authorization));
   return absl::OkStatus();
 }
 

@@ -23,8 +23,7 @@ class ModelInferCall final : public grpc::ServerUnaryReactor,
     inference::ModelInferRequest request;
     absl::Status parsed;
     // Bytes of a caller who may not call are not looked at; the generation says so.
-    const bool may_call = context.authenticator == nullptr ||
-                          context.authenticator->Authenticate(origin.authorization).ok();
+    const bool may_call = Authenticate(context.authenticator, origin.authorization).ok();
     if (may_call) parsed = ParseRequest(bytes, &request);
     generation_.emplace(context, "ModelInfer", deadline, std::move(origin), request,
                         [self = self_] { self->Gather(); });

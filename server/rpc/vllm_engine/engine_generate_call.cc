@@ -87,9 +87,8 @@ class EngineGenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffe
 
   // False: this caller may not call.
   bool FindCaller() {
-    if (context_.authenticator == nullptr) return true;
-    const auto caller = context_.authenticator->Authenticate(origin_.authorization);
-    if (caller.ok()) key_.first = (*caller)->name();
+    const auto caller = Authenticate(context_.authenticator, origin_.authorization);
+    if (caller.ok() && *caller != nullptr) key_.first = (*caller)->name();
     return caller.ok();
   }
 

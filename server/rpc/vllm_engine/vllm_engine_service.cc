@@ -112,10 +112,9 @@ class VllmEngineService final : public RawService {
  private:
   // The name of the call's token; empty where none are wanted.
   absl::StatusOr<std::string> FindCaller(const CallbackServerContext& server_context) const {
-    if (context_.authenticator == nullptr) return "";
     ASSIGN_OR_RETURN(const auto caller,
-                     context_.authenticator->Authenticate(OriginOf(server_context).authorization));
-    return caller->name();
+                     Authenticate(context_.authenticator, OriginOf(server_context).authorization));
+    return caller == nullptr ? "" : caller->name();
   }
 
   ServerUnaryReactor* Refuse(CallbackServerContext* server_context, const char* why) const {
