@@ -30,10 +30,11 @@ void Reloads::Run() {
 bool Reloads::Reload(absl::StatusOr<bool> result, Watched& watched) {
   const std::string problem = result.ok() ? "" : std::string(result.status().message());
   if (problem != watched.problem) {
+    // First: whoever has read the line finds the metric changed.
+    metrics_->SetReloadSuccessful(watched.what, problem.empty());
     if (!problem.empty()) spdlog::error("{}; the last good ones stay in use", problem);
     if (problem.empty()) spdlog::info("{}: the files can be used again", watched.what);
     watched.problem = problem;
-    metrics_->SetReloadSuccessful(watched.what, problem.empty());
   }
   return result.ok() && *result;
 }
