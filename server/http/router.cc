@@ -10,6 +10,7 @@
 #include "server/http/tokenizer_endpoints.h"
 #include "server/http/unary_exchange.h"
 #include "server/log/json_text.h"
+#include "server/metrics/server_metrics.h"
 #include "server/serving/current_load.h"
 
 namespace adamoe {
@@ -30,6 +31,7 @@ const Router::Route* Router::Find(const std::string& path) {
       {"/v1/models", "GET", std::nullopt, &Router::Models, nullptr},
       {"/v1/models/", "GET", std::nullopt, &Router::Models, nullptr},
       {"/load", "GET", std::nullopt, &Router::Load, nullptr},
+      {"/metrics", "GET", std::nullopt, &Router::Metrics, nullptr},
       {"/tokenizer_info", "GET", std::nullopt, &Router::TokenizerInfo, nullptr},
       {"/tokenize", "POST", std::nullopt, nullptr, &Router::Tokenize},
       {"/detokenize", "POST", std::nullopt, nullptr, &Router::Detokenize},
@@ -166,6 +168,13 @@ Reply Router::Load(const RequestHead&) const {
                             {"kv_blocks_free", load.kv_blocks_free()},
                             {"tokens_per_second", load.tokens_per_second()},
                             {"experts_per_token", load.experts_per_token()}})};
+}
+
+Reply Router::Metrics(const RequestHead&) const {
+  Reply reply;
+  reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  reply.body = context_.metrics->Text();
+  return reply;
 }
 
 Reply Router::TokenizerInfo(const RequestHead&) const { return AnswerTokenizerInfo(context_); }

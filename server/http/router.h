@@ -45,6 +45,7 @@ class Router {
   Reply Health() const;
   Reply Models(const RequestHead& head) const;
   Reply Load(const RequestHead& head) const;
+  Reply Metrics(const RequestHead& head) const;
   Reply TokenizerInfo(const RequestHead& head) const;
   Reply Tokenize(const std::string& body) const;
   Reply Detokenize(const std::string& body) const;

@@ -4,7 +4,9 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
+#include <sstream>
 #include <string>
 
 namespace adamoe {
@@ -227,6 +229,12 @@ void ServerMetrics::RegisterGrammars() {
   grammar_compile_ = &HistogramFamily(*registry_, "adamoe_grammar_compile_seconds",
                                       "Time to work out a form, or to refuse it.")
                           .Add({}, LatencyBuckets());
+}
+
+std::string ServerMetrics::Text() const {
+  std::ostringstream text;
+  prometheus::TextSerializer().Serialize(text, registry_->Collect());
+  return text.str();
 }
 
 void ServerMetrics::KindCounters::Add(const SlotCounts& slots) const {

@@ -62,6 +62,9 @@ class ServerMetrics final : public StepObserver, public GrammarObserver {
   // What a scrape collects. Lives as long as anyone holds it.
   const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
 
+  // The same, as it is now, in Prometheus' text format 0.0.4.
+  std::string Text() const;
+
   // Every Generate or Score that reached the service, once.
   void CountRequest(RequestOutcome outcome);
   // One that was accepted has ended, however it ended.

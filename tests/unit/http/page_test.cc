@@ -122,6 +122,18 @@ TEST_F(PageTest, LoadIsWhatGrpcTells) {
   EXPECT_EQ(client.Post("/load", "{}").status, 405);
 }
 
+TEST_F(PageTest, MetricsAreTheScrape) {
+  HttpClient client(Start().port());
+  client.Post("/v1/completions", R"({"prompt":"ab","ignore_eos":true,"max_tokens":5})");
+  const HttpResponse response = client.Get("/metrics");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_THAT(response.body, HasSubstr("\n# TYPE adamoe_requests_total counter\n"));
+  EXPECT_THAT(response.body, HasSubstr("\nadamoe_generated_tokens_total 5\n"));
+  client.Send("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(client.Read(/*has_body=*/false).status, 200);
+}
+
 TEST_F(PageTest, ThePageIsOpenAndLoadIsNot) {
   const std::string path = absl::StrCat(testing::TempDir(), "/page_test_tokens");
   std::ofstream(path) << "a-token\n";

@@ -2,12 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <prometheus/registry.h>
-#include <prometheus/text_serializer.h>
 
 #include <map>
 #include <set>
-#include <sstream>
 #include <string>
 
 #include "absl/strings/numbers.h"
@@ -50,10 +47,9 @@ struct Scrape {
 };
 
 Scrape Read(const ServerMetrics& metrics) {
-  std::ostringstream text;
-  prometheus::TextSerializer().Serialize(text, metrics.registry()->Collect());
   Scrape scrape;
-  const std::vector<std::string> lines = absl::StrSplit(text.str(), '\n', absl::SkipEmpty());
+  const std::string text = metrics.Text();
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n', absl::SkipEmpty());
   for (const std::string& line : lines) {
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
     if (line.rfind("# TYPE", 0) == 0) {
