@@ -48,7 +48,7 @@ LABEL org.opencontainers.image.title="adamoe-server" \
 COPY --from=build /image /
 ENV PATH=/opt/adamoe
 USER 65532:65532
-# gRPC, health without TLS, metrics: what deploy/k8s and deploy/compose.yaml listen on.
-EXPOSE 50051 50052 9464
+# gRPC, health without TLS, HTTP, metrics: what deploy/k8s and deploy/compose.yaml listen on.
+EXPOSE 50051 50052 8000 9464
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/opt/adamoe/adamoe_server"]

@@ -42,7 +42,7 @@ def test_the_server_takes_its_flags(services):
     target = f"--target=127.0.0.1:{port_of(flags['listen'])}"
     assert target in services["server"]["healthcheck"]["test"]
     published = {port.split(":")[-1] for port in services["server"]["ports"]}
-    assert published == {str(port_of(flags["listen"])), str(port_of(flags["metrics_listen"]))}
+    assert published == {str(port_of(flags[name])) for name in ("listen", "http_listen", "metrics_listen")}
 
 
 def test_only_this_machine_reaches_it(services):

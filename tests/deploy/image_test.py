@@ -37,7 +37,7 @@ def test_its_configuration(config):
     assert config["Entrypoint"] == ["/opt/adamoe/adamoe_server"]
     assert config["StopSignal"] == "SIGTERM"
     flags = manifests.flags_of(manifests.server_of(manifests.pod_spec(manifests.render(manifests.K8S / "base")))["args"])
-    ports = {f"{manifests.port_of(flags[name])}/tcp" for name in ("listen", "health_listen", "metrics_listen")}
+    ports = {f"{manifests.port_of(flags[name])}/tcp" for name in ("listen", "health_listen", "http_listen", "metrics_listen")}
     assert {port if "/" in port else f"{port}/tcp" for port in config["ExposedPorts"]} == ports
     version = re.search(r"project\(adamoe VERSION (\S+)", (image.SOURCE / "CMakeLists.txt").read_text())[1]
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}

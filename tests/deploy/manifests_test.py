@@ -321,28 +321,31 @@ def test_ports_agree(objects):
     for _, spec in pods(objects):
         container = server_of(spec)
         flags = flags_of(container["args"])
-        listens = {port_of(flags["listen"]), port_of(flags["health_listen"]), port_of(flags["metrics_listen"])}
-        assert len(listens) == 3
-        for flag in ("listen", "health_listen", "metrics_listen"):
-            assert not flags[flag].startswith("127.")
+        listens = {name: port_of(flags[f"{name}listen"]) for name in ("", "health_", "http_", "metrics_") if f"{name}listen" in flags}
+        assert len(set(listens.values())) == len(listens)
+        for name in listens:
+            assert not flags[f"{name}listen"].startswith("127.")
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert container[probe]["grpc"] == {"port": port_of(flags["health_listen"])}
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         if "h2c" in ports:  # KServe's name
             assert ports == {"h2c": port_of(flags["listen"])}
             continue
-        assert ports == {
-            "grpc": port_of(flags["listen"]), "health": port_of(flags["health_listen"]), "metrics": port_of(flags["metrics_listen"]),
-        }
-        service = only(objects, "Service")["spec"]
-        assert service["clusterIP"] == "None"
-        (port,) = service["ports"]
-        assert ports[port["targetPort"]] == port["port"] == port_of(flags["listen"])
-        assert port["appProtocol"] == ("https" if "tls_cert_file" in flags else "kubernetes.io/h2c")
+        assert ports == {"grpc": listens[""], "health": listens["health_"], "http": listens["http_"], "metrics": listens["metrics_"]}
+        services = {item["metadata"]["name"]: item["spec"] for item in of_kind(objects, "Service")}
+        assert sorted(services) == ["adamoe-server", "adamoe-server-http"]
+        assert services["adamoe-server"]["clusterIP"] == "None" and "clusterIP" not in services["adamoe-server-http"]
+        for service, name, protocol in (("adamoe-server", "", "kubernetes.io/h2c"), ("adamoe-server-http", "http_", "http")):
+            (port,) = services[service]["ports"]
+            assert ports[port["targetPort"]] == port["port"] == listens[name]
+            assert port["appProtocol"] == ("https" if "tls_cert_file" in flags else protocol)
+        for certificate in of_kind(objects, "Certificate"):
+            names = certificate["spec"]["dnsNames"]
+            assert {f"{service}.adamoe{rest}" for service in services for rest in ("", ".svc", ".svc.cluster.local")} == set(names)
         policy = only(objects, "NetworkPolicy")["spec"]
-        assert {port["port"] for rule in policy["ingress"] for port in rule["ports"]} == listens
         by_port = {port["port"]: rule.get("from") for rule in policy["ingress"] for port in rule["ports"]}
-        assert by_port[port_of(flags["listen"])] and by_port[port_of(flags["metrics_listen"])]
+        assert set(by_port) == set(listens.values())
+        assert all(by_port[listens[name]] for name in ("", "http_", "metrics_"))
         for monitor in of_kind(objects, "PodMonitor"):
             assert [ports[endpoint["port"]] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == [ports["metrics"]]
 
@@ -364,13 +367,13 @@ def test_selectors_match_the_pods(objects):
     labels = deployment["spec"]["template"]["metadata"]["labels"].items()
     selectors = [
         deployment["spec"]["selector"]["matchLabels"],
-        only(objects, "Service")["spec"]["selector"],
         only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         only(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
     ]
     spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
     selectors += [item["labelSelector"]["matchLabels"] for item in spread]
     selectors += [item["spec"]["selector"]["matchLabels"] for item in of_kind(objects, "PodMonitor")]
+    selectors += [item["spec"]["selector"] for item in of_kind(objects, "Service")]
     for selector in selectors:
         assert selector and selector.items() <= labels
     for scaler in of_kind(objects, "HorizontalPodAutoscaler") + of_kind(objects, "ScaledObject"):

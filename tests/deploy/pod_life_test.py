@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import harness
@@ -64,6 +66,16 @@ class Traffic(threading.Thread):
         self.client.channel.close()
 
 
+def health_over_http(flags):
+    """The status of GET /health."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port_of(flags['http_listen'])}/health", timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def tokens_for(client, duration, most):
     """How many tokens, at most `most`, one stream has after `duration` seconds beside the test's other traffic."""
     stream = client.stream(prompt="Long", sampling=dict(GREEDY, max_tokens=most))
@@ -90,6 +102,7 @@ def test_a_pod_s_life(root, model, spec):
         liveness.start()
         harness.eventually(lambda: readiness.ok, "a ready pod", timeout=container["readinessProbe"]["periodSeconds"] + 5)
 
+        assert health_over_http(flags) == 200
         client = harness.Client(address)
         traffic = Traffic(address)
         traffic.start()
@@ -110,6 +123,7 @@ def test_a_pod_s_life(root, model, spec):
         assert not traffic.failures, traffic.failures[:3]
         assert traffic.times[-1] > deleted + delay - 7, "requests were served after SIGTERM"
         assert readiness.changes[-1][1] is False and readiness.changes[-1][0] < deleted + delay
+        assert health_over_http(flags) == 503
 
         # After the delay new requests are refused at once, and the stream goes on.
         def refused():
