@@ -234,6 +234,8 @@ void ReadLengths(FieldReader& fields, OpenAiRequest& request) {
     sampling.set_max_tokens(request.drops_output ? 1 : static_cast<uint32_t>(*max_tokens));
   } else if (request.api == OpenAiApi::kCompletions) {
     sampling.set_max_tokens(kDefaultCompletionTokens);
+  } else {
+    sampling.set_fill_context(true);
   }
   const auto min_tokens = fields.Integer("min_tokens", 0, kMaxUint32);
   if (min_tokens.has_value()) sampling.set_min_tokens(static_cast<uint32_t>(*min_tokens));

@@ -162,8 +162,8 @@ absl::Status CheckPromptLength(const char* field, size_t num_tokens, const Serve
 absl::Status CheckLengths(const v1::Sampling& proto, uint32_t num_prompt_tokens,
                           const ServedModel& model, SamplingParams& params) {
   const uint32_t left = model.max_context_tokens - num_prompt_tokens;
-  params.max_tokens =
-      proto.has_max_tokens() ? proto.max_tokens() : std::min(kDefaultMaxTokens, left);
+  const uint32_t unless_said = proto.fill_context() ? left : std::min(kDefaultMaxTokens, left);
+  params.max_tokens = proto.has_max_tokens() ? proto.max_tokens() : unless_said;
   if (params.max_tokens == 0 || params.max_tokens > left) {
     return FieldError("sampling.max_tokens",
                       absl::StrCat(params.max_tokens, " is not in [1, ", left, "]: the prompt's ",

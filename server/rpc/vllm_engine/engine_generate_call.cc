@@ -110,7 +110,7 @@ class EngineGenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffe
     sample->generation->Start([&](v1::GenerateRequest* generate) -> absl::Status {
       RETURN_IF_ERROR(parsed);
       EngineAnswerOptions options;
-      RETURN_IF_ERROR(ReadEngineRequest(request, index, *context_.model, generate, &options));
+      RETURN_IF_ERROR(ReadEngineRequest(request, index, generate, &options));
       sample->answer.emplace(std::move(options), index);
       return absl::OkStatus();
     });

@@ -48,6 +48,7 @@ absl::Status CheckSupported(const engine::GenerateRequest& request) {
 absl::Status ReadSampling(const engine::SamplingParams& params, uint32_t index,
                           v1::Sampling* sampling) {
   if (params.has_max_tokens()) sampling->set_max_tokens(params.max_tokens());
+  sampling->set_fill_context(true);
   sampling->set_min_tokens(params.min_tokens());
   if (params.has_temperature()) sampling->set_temperature(params.temperature());
   sampling->set_top_k(params.top_k());
@@ -118,22 +119,14 @@ absl::Status ReadLogprobs(const engine::SamplingParams& params, v1::GenerateRequ
   return absl::OkStatus();
 }
 
-absl::Status ReadInput(const engine::GenerateRequest& request, const ServedModel& model,
-                       v1::GenerateRequest* generate) {
+absl::Status ReadInput(const engine::GenerateRequest& request, v1::GenerateRequest* generate) {
   switch (request.input_case()) {
     case engine::GenerateRequest::kText:
       generate->set_prompt(request.text());
       return absl::OkStatus();
-    case engine::GenerateRequest::kTokenized: {
-      const auto& ids = request.tokenized().input_ids();
-      *generate->mutable_prompt_tokens()->mutable_ids() = ids;
-      // Without a limit it may take what is left of the context.
-      const int left = model.max_context_tokens - ids.size();
-      if (!generate->sampling().has_max_tokens() && left > 0) {
-        generate->mutable_sampling()->set_max_tokens(static_cast<uint32_t>(left));
-      }
+    case engine::GenerateRequest::kTokenized:
+      *generate->mutable_prompt_tokens()->mutable_ids() = request.tokenized().input_ids();
       return absl::OkStatus();
-    }
     case engine::GenerateRequest::INPUT_NOT_SET:
       break;
   }
@@ -147,15 +140,14 @@ uint32_t NumSamples(const engine::GenerateRequest& request) {
 }
 
 absl::Status ReadEngineRequest(const engine::GenerateRequest& request, uint32_t index,
-                               const ServedModel& model, v1::GenerateRequest* generate,
-                               EngineAnswerOptions* answer) {
+                               v1::GenerateRequest* generate, EngineAnswerOptions* answer) {
   const engine::SamplingParams& params = request.sampling_params();
   generate->set_request_id(request.request_id());
   RETURN_IF_ERROR(CheckSupported(request));
   RETURN_IF_ERROR(ReadSampling(params, index, generate->mutable_sampling()));
   ReadForm(params, generate);
   RETURN_IF_ERROR(ReadLogprobs(params, generate, answer));
-  RETURN_IF_ERROR(ReadInput(request, model, generate));
+  RETURN_IF_ERROR(ReadInput(request, generate));
   answer->stream = request.stream();
   answer->stops.assign(params.stop().begin(), params.stop().end());
   answer->stop_token_ids.assign(params.stop_token_ids().begin(), params.stop_token_ids().end());

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "server/serving/served_model.h"
 
 namespace adamoe {
 
@@ -37,8 +36,7 @@ uint32_t NumSamples(const vllm::grpc::engine::GenerateRequest& request);
 // The request of sample `index`, whose seed is the request's own plus `index`. INVALID_ARGUMENT
 // names a field that asks for something that this server does not do.
 absl::Status ReadEngineRequest(const vllm::grpc::engine::GenerateRequest& request, uint32_t index,
-                               const ServedModel& model, v1::GenerateRequest* generate,
-                               EngineAnswerOptions* answer);
+                               v1::GenerateRequest* generate, EngineAnswerOptions* answer);
 
 }  // namespace adamoe
 

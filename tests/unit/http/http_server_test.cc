@@ -155,6 +155,15 @@ TEST_F(HttpServerTest, UsageOnlyWhereItIsAskedFor) {
   EXPECT_EQ(usage["prompt_tokens"], serving_.tokenizer().Encode("ab", {})->size());
 }
 
+TEST_F(HttpServerTest, WithoutMaxTokensAChatFillsTheContext) {
+  HttpClient client(port());
+  const json answer =
+      client.Post(kChat, R"({"messages":[{"role":"user","content":"a"}],"ignore_eos":true})")
+          .Json();
+  EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(answer["usage"]["total_tokens"], serving_.context().model->max_context_tokens);
+}
+
 TEST_F(HttpServerTest, ChatStartsWithTheRole) {
   HttpClient client(port());
   const std::string fields = R"("messages":[{"role":"user","content":"Hi"}],"temperature":0,

@@ -175,6 +175,10 @@ TEST(VllmEngineTest, WithoutMaxTokensTheContextIsFilled) {
   const Answer answer = Ask(*MakeStub(serving), request);
   const int32_t context = Serving::Dimensions().max_context_tokens;
   EXPECT_THAT(answer.complete.at(0).output_ids(), SizeIs(context - 5));
+  request.set_text("ab");
+  const Answer of_text = Ask(*MakeStub(serving), request);
+  EXPECT_EQ(of_text.complete.at(0).prompt_tokens() + of_text.complete.at(0).completion_tokens(),
+            static_cast<uint32_t>(context));
 }
 
 TEST(VllmEngineTest, ZeroesAreDefaults) {

@@ -103,6 +103,13 @@ TEST_F(ValidationTest, MaxTokensIsAtMost256WhenUnset) {
   const auto checked = Generate("prompt_tokens { ids: 5 }");
   ASSERT_TRUE(checked.ok());
   EXPECT_EQ(checked->request->sampling.max_tokens, 256);
+  const auto filling = Generate("prompt_tokens { ids: 5 } sampling { fill_context: true }");
+  ASSERT_TRUE(filling.ok());
+  EXPECT_EQ(filling->request->sampling.max_tokens, 4095);
+  const auto both =
+      Generate("prompt_tokens { ids: 5 } sampling { fill_context: true max_tokens: 7 }");
+  ASSERT_TRUE(both.ok());
+  EXPECT_EQ(both->request->sampling.max_tokens, 7);
 }
 
 TEST_F(ValidationTest, EveryFieldArrives) {
