@@ -86,6 +86,7 @@ void OpenAiChoice::Add(const v1::GenerateResponse& message) {
     return;
   }
   for (const v1::Token& token : message.tokens()) {
+    last_token_ = token.id();
     if (num_tokens_++ == 0) offset_ += NumCharacters(prompt_decoder_.Flush());
     if (form_.logprobs) AddToken(token, output_decoder_);
     if (form_.return_experts) AddItem(absl::StrCat(token.experts()), experts_);
@@ -172,6 +173,15 @@ std::string OpenAiChoice::LogprobsJson() const {
                       "]}");
 }
 
+std::string OpenAiChoice::StopReasonJson() const {
+  if (!finish_.has_value()) return "null";
+  if (finish_->reason() == v1::STOP_SEQUENCE) return Quoted(finish_->stop_sequence());
+  const auto& ids = form_.stop_token_ids;
+  const bool asked_for = finish_->reason() == v1::STOP_TOKEN &&
+                         std::find(ids.begin(), ids.end(), last_token_) != ids.end();
+  return asked_for ? absl::StrCat(last_token_) : "null";
+}
+
 std::string OpenAiChoice::TakeJson() {
   std::string json = absl::StrCat("{\"index\":", index_);
   if (form_.api == OpenAiApi::kCompletions) {
@@ -187,8 +197,9 @@ std::string OpenAiChoice::TakeJson() {
   if (form_.experts_per_layer) {
     absl::StrAppend(&json, ",\"experts_per_layer\":[", experts_per_layer_, "]");
   }
-  absl::StrAppend(&json, ",\"finish_reason\":",
-                  finish_.has_value() ? FinishName(finish_->reason()) : "null", "}");
+  absl::StrAppend(
+      &json, ",\"finish_reason\":", finish_.has_value() ? FinishName(finish_->reason()) : "null",
+      ",\"stop_reason\":", StopReasonJson(), "}");
   for (std::string* taken : {&text_, &tokens_, &token_logprobs_, &top_logprobs_, &text_offsets_,
                              &content_, &experts_, &experts_per_layer_}) {
     taken->clear();

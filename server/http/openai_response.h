@@ -28,7 +28,8 @@ struct OpenAiForm {
   bool return_experts = false;
   bool experts_per_layer = false;
   bool drops_output = false;
-  bool null_usage = false;  // chunks without usage say so
+  bool null_usage = false;               // chunks without usage say so
+  std::vector<uint32_t> stop_token_ids;  // of the request, without the model's own
 };
 
 // What a request has cost.
@@ -77,6 +78,8 @@ class OpenAiChoice {
   std::string TextOf(uint32_t id, const std::string& text) const;
   std::string ChatToken(uint32_t id, const std::string& text, double logprob) const;
   std::string LogprobsJson() const;
+  // What of the request's stops ended the output: a string, a token's id, or null.
+  std::string StopReasonJson() const;
 
   const OpenAiForm& form_;
   const int index_;
@@ -85,6 +88,7 @@ class OpenAiChoice {
   IncrementalDecoder output_decoder_;
   size_t offset_ = 0;  // characters of the text before the next token
   uint32_t num_tokens_ = 0;
+  uint32_t last_token_ = 0;
   std::optional<v1::Finish> finish_;
 
   // Since the last TakeJson: text, and lists of JSON without their brackets.

@@ -97,21 +97,26 @@ bool GenerationOutput::AddToken(const TokenInfo& token) {
   StopMatcher::Result result =
       matcher_.Push(decoder_.Push(token.id), num_tokens_ >= options_.min_tokens);
   piece.text = std::move(result.text);
-  stopped_ = result.matched;
-  return stopped_;
+  if (result.stop != nullptr) stop_ = *result.stop;
+  return stop_.has_value();
 }
 
 void GenerationOutput::Finish(const Outcome& outcome) {
-  if (!stopped_) {
+  if (!stop_.has_value()) {
     // The decoder's last text may hold a stop string that no token showed.
     StopMatcher::Result last = matcher_.Push(decoder_.Flush(), num_tokens_ >= options_.min_tokens);
-    stopped_ = last.matched;
-    if (!stopped_) last.text += matcher_.Flush();
+    if (last.stop != nullptr) {
+      stop_ = *last.stop;
+    } else {
+      last.text += matcher_.Flush();
+    }
     if (!last.text.empty()) pieces_.push_back(Piece{false, {}, std::move(last.text)});
   }
   if (!outcome.status.ok()) return;
   finish_ = std::make_unique<v1::Finish>();
-  finish_->set_reason(adamoe::ToProto(stopped_ ? FinishReason::kStopSequence : outcome.reason));
+  finish_->set_reason(
+      adamoe::ToProto(stop_.has_value() ? FinishReason::kStopSequence : outcome.reason));
+  finish_->set_stop_sequence(stop_.value_or(""));
   FillUsage(outcome.usage, options_.flops, finish_->mutable_usage());
 }
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -75,7 +76,7 @@ class GenerationOutput {
   IncrementalDecoder decoder_;
   StopMatcher matcher_;
   uint32_t num_tokens_ = 0;
-  bool stopped_ = false;  // a stop string has matched: the text is complete
+  std::optional<std::string> stop_;  // the stop string that has ended the text
 
   std::deque<v1::Token> prompt_;
   std::deque<Piece> pieces_;

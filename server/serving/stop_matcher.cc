@@ -11,6 +11,7 @@ StopMatcher::Result StopMatcher::Push(absl::string_view piece, bool may_stop) {
   held_.append(piece.data(), piece.size());
   size_t match_end = std::string::npos;
   size_t match_begin = 0;
+  const std::string* match = nullptr;
   for (const std::string& stop : stops_) {
     if (!may_stop) break;
     // A match that ended in an earlier piece was not allowed to count.
@@ -21,10 +22,11 @@ StopMatcher::Result StopMatcher::Push(absl::string_view piece, bool may_stop) {
     if (end < match_end || (end == match_end && begin < match_begin)) {
       match_end = end;
       match_begin = begin;
+      match = &stop;
     }
   }
-  if (match_end != std::string::npos) {
-    Result result = {held_.substr(0, match_begin), true};
+  if (match != nullptr) {
+    Result result = {held_.substr(0, match_begin), match};
     held_.clear();
     return result;
   }

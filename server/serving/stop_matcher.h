@@ -16,8 +16,9 @@ namespace adamoe {
 class StopMatcher {
  public:
   struct Result {
-    std::string text;      // what is known not to be part of a stop string
-    bool matched = false;  // a stop string has ended; `text` is what stood before it
+    std::string text;  // what is known not to be part of a stop string
+    // The stop string that has ended, of this matcher; `text` is what stood before it.
+    const std::string* stop = nullptr;
   };
 
   // REQUIRES: no stop is empty; each is UTF-8.

@@ -82,6 +82,7 @@ def test_stop_strings_end_the_text_and_are_not_sent(client):
     result = client.generate(prompt="tell me", sampling=dict(**GREEDY, stop=["\0never\0", stop]))
     assert result.reason == "STOP_SEQUENCE"
     assert result.text == whole[:first]
+    assert result.messages[-1].finish.stop_sequence == stop
 
 
 def test_stop_tokens_count_and_end_the_text(client):

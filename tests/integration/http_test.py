@@ -157,6 +157,7 @@ def test_lists_of_prompts_and_choices(client, model):
     assert texts == [choice.text for choice in client.completions.create(**warm).choices]
     stopped = client.completions.create(model=model, prompt=PROMPT, stop=[one[0][5:9]], **GREEDY).choices[0]
     assert stopped.finish_reason == "stop" and stopped.text == one[0][: one[0].index(one[0][5:9])]
+    assert stopped.stop_reason == one[0][5:9]
 
 
 PERSON = {

@@ -62,9 +62,8 @@ void EngineAnswer::Add(const v1::GenerateResponse& message, uint32_t num_prompt_
   complete_.set_cached_tokens(finish.usage().cached_prompt_tokens());
   complete_.set_finish_reason(finish.reason() == v1::LENGTH ? "length" : "stop");
   const auto& ids = options_.stop_token_ids;
-  if (finish.reason() == v1::STOP_SEQUENCE && options_.stops.size() == 1) {
-    // Of several it is not known which it was.
-    complete_.set_matched_stop_str(options_.stops.front());
+  if (finish.reason() == v1::STOP_SEQUENCE) {
+    complete_.set_matched_stop_str(finish.stop_sequence());
   } else if (finish.reason() == v1::STOP_TOKEN && !complete_.output_ids().empty()) {
     const uint32_t last = *complete_.output_ids().rbegin();
     const bool asked_for = std::find(ids.begin(), ids.end(), last) != ids.end();

@@ -146,14 +146,32 @@ TEST_F(OpenAiResponseTest, ChunksHoldWhatIsNew) {
   EXPECT_EQ(Json::parse(choice.TakeJson())["delta"].dump(), R"({"content":"one"})");
   message.set_text("two");
   message.mutable_finish()->set_reason(v1::STOP_SEQUENCE);
+  message.mutable_finish()->set_stop_sequence("\"\n");
   choice.Add(message);
   const Json chunk = Json::parse(OpenAiResponseJson(form_, choice.TakeJson(), ""));
   EXPECT_EQ(chunk["object"], "chat.completion.chunk");
   EXPECT_EQ(chunk["model"], "the \"model\"");
   EXPECT_EQ(chunk["choices"][0]["delta"]["content"], "two");
   EXPECT_EQ(chunk["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(chunk["choices"][0]["stop_reason"], "\"\n");
   EXPECT_EQ(chunk["choices"][0]["logprobs"], nullptr);
   EXPECT_TRUE(chunk.contains("usage") && chunk["usage"].is_null());
+}
+
+TEST_F(OpenAiResponseTest, SaysWhichOfTheRequestsTokensEndedIt) {
+  form_.stop_token_ids = {7, static_cast<uint32_t>(Id("a"))};
+  for (const int32_t last : {Id("a"), Id("c")}) {
+    OpenAiChoice choice(&form_, 0, tokenizer_.get(), std::nullopt);
+    v1::GenerateResponse message;
+    *message.add_tokens() = Token(last, -1);
+    choice.Add(message);
+    EXPECT_EQ(Json::parse(choice.TakeJson())["stop_reason"], nullptr);
+    message.Clear();
+    message.mutable_finish()->set_reason(v1::STOP_TOKEN);
+    choice.Add(message);
+    const Json reason = Json::parse(choice.TakeJson())["stop_reason"];
+    EXPECT_EQ(reason, last == Id("a") ? Json(last) : Json(nullptr));
+  }
 }
 
 TEST_F(OpenAiResponseTest, UsageCountsAPromptOnce) {

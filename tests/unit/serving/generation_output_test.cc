@@ -123,6 +123,7 @@ TEST_F(GenerationOutputTest, AStopStringEndsTheText) {
   EXPECT_EQ(all.text(), "go ");
   EXPECT_EQ(all.tokens_size(), 7);
   EXPECT_EQ(all.finish().reason(), v1::STOP_SEQUENCE);
+  EXPECT_EQ(all.finish().stop_sequence(), "STOP");
 }
 
 TEST_F(GenerationOutputTest, AStopStringThatShowsOnlyAtTheEndCutsTheText) {

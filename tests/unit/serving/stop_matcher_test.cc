@@ -11,8 +11,8 @@ namespace {
 
 struct Read {
   std::string text;
-  bool matched = false;
-  size_t num_read = 0;  // bytes taken in when it matched
+  std::string stop;     // the one that matched
+  size_t num_read = 0;  // bytes taken in when it did
 };
 
 // What comes out of `text` cut at random.
@@ -20,15 +20,15 @@ Read Feed(const std::vector<std::string>& stops, const std::string& text, std::m
           size_t max_piece) {
   StopMatcher matcher(stops);
   Read read;
-  while (read.num_read < text.size() && !read.matched) {
+  while (read.num_read < text.size() && read.stop.empty()) {
     const size_t size = 1 + random() % max_piece;
     const std::string piece = text.substr(read.num_read, size);
     read.num_read += piece.size();
     const auto result = matcher.Push(piece, true);
     read.text += result.text;
-    read.matched = result.matched;
+    if (result.stop != nullptr) read.stop = *result.stop;
   }
-  if (!read.matched) read.text += matcher.Flush();
+  if (read.stop.empty()) read.text += matcher.Flush();
   return read;
 }
 
@@ -41,9 +41,10 @@ Read Slow(const std::vector<std::string>& stops, const std::string& text) {
           stop.size() <= end && text.compare(end - stop.size(), stop.size(), stop) == 0;
       if (ends) longest = std::max(longest, stop.size());
     }
-    if (longest > 0) return {text.substr(0, end - longest), true, end};
+    if (longest > 0)
+      return {text.substr(0, end - longest), text.substr(end - longest, longest), end};
   }
-  return {text, false, text.size()};
+  return {text, "", text.size()};
 }
 
 TEST(StopMatcherTest, WithoutStopsNothingIsHeld) {
@@ -66,19 +67,20 @@ TEST(StopMatcherTest, MatchesAcrossPieces) {
   EXPECT_EQ(matcher.Push("answer\n", true).text, "answer");
   EXPECT_EQ(matcher.Push("\nQ", true).text, "");
   const auto result = matcher.Push(": more", true);
-  EXPECT_TRUE(result.matched);
+  ASSERT_NE(result.stop, nullptr);
+  EXPECT_EQ(*result.stop, "\n\nQ:");
   EXPECT_EQ(result.text, "");
 }
 
 TEST(StopMatcherTest, DoesNotStopBeforeItMay) {
   StopMatcher matcher({"ab"});
   auto result = matcher.Push("xaby", false);
-  EXPECT_FALSE(result.matched);
+  EXPECT_EQ(result.stop, nullptr);
   EXPECT_EQ(result.text, "xaby");
   // It starts before and ends after.
   EXPECT_EQ(matcher.Push("za", false).text, "z");
   result = matcher.Push("bz", true);
-  EXPECT_TRUE(result.matched);
+  EXPECT_NE(result.stop, nullptr);
   EXPECT_EQ(result.text, "");
 }
 
@@ -87,7 +89,7 @@ TEST(StopMatcherTest, AnEarlierEndThatDidNotCountStaysUncounted) {
   StopMatcher matcher({"b", "abc"});
   EXPECT_EQ(matcher.Push("ab", false).text, "");
   const auto result = matcher.Push("d", true);
-  EXPECT_FALSE(result.matched);
+  EXPECT_EQ(result.stop, nullptr);
   EXPECT_EQ(result.text, "abd");
 }
 
@@ -107,9 +109,9 @@ TEST(StopMatcherTest, AgreesWithTheSlowSearchHoweverTheTextIsCut) {
     const Read expected = Slow(stops, text);
     const Read read = Feed(stops, text, random, 1 + random() % 8);
     ASSERT_EQ(read.text, expected.text) << text;
-    ASSERT_EQ(read.matched, expected.matched) << text;
+    ASSERT_EQ(read.stop, expected.stop) << text;
     ASSERT_GE(read.num_read, expected.num_read) << text;
-    num_matched += expected.matched;
+    num_matched += !expected.stop.empty();
   }
   EXPECT_GT(num_matched, 1000);
   EXPECT_LT(num_matched, 4900);
