@@ -97,25 +97,21 @@ Reply ApiError::ToReply() const {
   return reply;
 }
 
-ApiError ToApiError(const absl::Status& status, const FieldNames& names) {
+ApiError ToApiError(const absl::Status& status) {
   int number = HttpStatusOf(status.code());
-  std::string message(status.message());
   Json param = nullptr;
   Json code = nullptr;
   google::rpc::BadRequest bad;
   if (GetDetail(status, &bad) && !bad.field_violations().empty()) {
-    const auto& violation = bad.field_violations(0);
-    const std::string name = names ? names(violation.field()) : violation.field();
-    message = absl::StrCat(name, ": ", violation.description());
-    param = name;
-    if (name == "model") {
+    param = bad.field_violations(0).field();
+    if (param == "model") {
       number = 404;
       code = "model_not_found";
     }
   }
   if (number == 401) code = "invalid_api_key";
   if (number == 429) code = "rate_limit_exceeded";
-  ApiError error = Make(number, message, param, code);
+  ApiError error = Make(number, std::string(status.message()), param, code);
   if (number == 429 || number == 503) {
     error.headers.push_back({"Retry-After", absl::StrCat(RetrySeconds(status))});
   }

@@ -2,7 +2,6 @@
 #ifndef ADAMOE_SERVER_HTTP_API_ERROR_H_
 #define ADAMOE_SERVER_HTTP_API_ERROR_H_
 
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,9 +11,6 @@
 
 namespace adamoe {
 
-// The name that a client knows a field of v1::GenerateRequest by.
-using FieldNames = std::function<std::string(absl::string_view field)>;
-
 struct ApiError {
   int status = 500;
   std::string json;             // {"error":{"message","type","param","code"}}
@@ -23,8 +19,8 @@ struct ApiError {
   Reply ToReply() const;
 };
 
-// `status`, which is not ok. A field that it names, as FieldError has it, goes through `names`.
-ApiError ToApiError(const absl::Status& status, const FieldNames& names = nullptr);
+// `status`, which is not ok. A field that it names, as FieldError has it, is the error's `param`.
+ApiError ToApiError(const absl::Status& status);
 
 // One that is HTTP's own: `status` is its number, such as 404.
 ApiError HttpError(int status, absl::string_view message);

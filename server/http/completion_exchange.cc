@@ -15,6 +15,7 @@
 #include "server/http/openai_response.h"
 #include "server/http/sse.h"
 #include "server/serving/generation.h"
+#include "server/serving/request_errors.h"
 
 namespace adamoe {
 namespace {
@@ -137,6 +138,8 @@ class CompletionExchange final : public Exchange {
       form_.experts_per_layer = request_.experts_per_layer;
       form_.drops_output = request_.drops_output;
       form_.null_usage = request_.include_usage;
+      const auto& stop_ids = request_.common.sampling().stop_token_ids();
+      form_.stop_token_ids.assign(stop_ids.begin(), stop_ids.end());
       choices_.resize(request_.num_choices());
     }
     // Neither changes from here on.
@@ -233,8 +236,8 @@ class CompletionExchange final : public Exchange {
 
   ApiError Error() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (request_.num_choices() == 0) return ToApiError(error_);
-    return ToApiError(
-        error_, [&](absl::string_view field) { return OpenAiField(request_, failed_, field); });
+    return ToApiError(WithFieldRenamed(
+        error_, [&](absl::string_view field) { return OpenAiField(request_, failed_, field); }));
   }
 
   OpenAiUsage TotalUsage() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {

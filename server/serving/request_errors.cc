@@ -10,10 +10,13 @@
 namespace adamoe {
 namespace {
 
-// The key is the type's URL, as google.protobuf.Any wants it.
+// A payload's key, as google.protobuf.Any wants it.
+std::string UrlOf(const google::protobuf::Message& detail) {
+  return absl::StrCat("type.googleapis.com/", detail.GetTypeName());
+}
+
 void Attach(const google::protobuf::Message& detail, absl::Status& status) {
-  status.SetPayload(absl::StrCat("type.googleapis.com/", detail.GetTypeName()),
-                    absl::Cord(detail.SerializeAsString()));
+  status.SetPayload(UrlOf(detail), absl::Cord(detail.SerializeAsString()));
 }
 
 }  // namespace
@@ -31,6 +34,18 @@ absl::Status FieldError(absl::string_view field, absl::string_view problem) {
 absl::Status FieldError(absl::string_view field, const absl::Status& status) {
   if (!absl::IsInvalidArgument(status) && !absl::IsOutOfRange(status)) return status;
   return FieldError(field, status.message());
+}
+
+absl::Status WithFieldRenamed(const absl::Status& status,
+                              absl::FunctionRef<std::string(absl::string_view field)> rename) {
+  google::rpc::BadRequest detail;
+  const auto payload = status.GetPayload(UrlOf(detail));
+  if (!payload.has_value() || !detail.ParseFromString(std::string(*payload)) ||
+      detail.field_violations().empty()) {
+    return status;
+  }
+  const auto& violation = detail.field_violations(0);
+  return FieldError(rename(violation.field()), violation.description());
 }
 
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {

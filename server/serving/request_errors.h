@@ -3,6 +3,9 @@
 #ifndef ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_
 #define ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_
 
+#include <string>
+
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -16,6 +19,11 @@ absl::Status FieldError(absl::string_view field, absl::string_view problem);
 // `status`, which came of `field`, as a FieldError where it is INVALID_ARGUMENT or OUT_OF_RANGE;
 // else as it is.
 absl::Status FieldError(absl::string_view field, const absl::Status& status);
+
+// The same with the name that a client of another protocol knows the field by. A status that is no
+// FieldError stays as it is.
+absl::Status WithFieldRenamed(const absl::Status& status,
+                              absl::FunctionRef<std::string(absl::string_view field)> rename);
 
 // The same status with a RetryInfo detail.
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);

@@ -12,6 +12,7 @@
 #include "server/http/json_document.h"
 #include "server/http/openai_request.h"
 #include "server/http/request_parser.h"
+#include "server/serving/request_errors.h"
 #include "server/serving/utf8.h"
 #include "server/serving/validation.h"
 #include "tests/fakes/tokenizer_file.h"
@@ -37,9 +38,9 @@ const Tokenizer& GetTokenizer() {
   return *tokenizer;
 }
 
-void CheckError(const absl::Status& status, const FieldNames& names) {
+void CheckError(const absl::Status& status) {
   Require(absl::IsInvalidArgument(status), "a bad request is INVALID_ARGUMENT");
-  const ApiError error = ToApiError(status, names);
+  const ApiError error = ToApiError(status);
   Require(error.status == 400 || error.status == 404, "a bad request is the client's");
   const Json json = Json::parse(error.json, nullptr, false);
   Require(!json.is_discarded() && json["error"]["message"].is_string(), "errors are JSON");
@@ -50,7 +51,7 @@ void CheckError(const absl::Status& status, const FieldNames& names) {
 
 void TryBody(OpenAiApi api, absl::string_view body, const ServedModel& model) {
   const auto request = ReadOpenAiRequest(api, body, "served");
-  if (!request.ok()) return CheckError(request.status(), nullptr);
+  if (!request.ok()) return CheckError(request.status());
   Require(request->num_choices() >= 1 && request->num_choices() <= kMaxOpenAiChoices,
           "the number of choices is bounded");
   for (int i = 0; i < request->num_choices(); ++i) {
@@ -59,8 +60,9 @@ void TryBody(OpenAiApi api, absl::string_view body, const ServedModel& model) {
     Require(FirstInvalidUtf8(proto.prompt()) == proto.prompt().size(), "prompts are UTF-8");
     const auto checked = CheckGenerate(proto, GetTokenizer(), model);
     if (checked.ok()) continue;
-    CheckError(checked.status(),
-               [&](absl::string_view field) { return OpenAiField(*request, i, field); });
+    CheckError(WithFieldRenamed(checked.status(), [&](absl::string_view field) {
+      return OpenAiField(*request, i, field);
+    }));
   }
 }
 

@@ -38,7 +38,7 @@ InferGeneration::Taken InferGeneration::Take() {
   v1::GenerateResponse message;
   const Generation::Taken taken = generation_->Take(&message);
   Taken result;
-  result.end = taken.end;
+  if (taken.end.has_value()) result.end = WithFieldRenamed(*taken.end, InferField);
   result.may_have_more = taken.has_message && !taken.end.has_value();
   if (taken.has_message) answer_->Add(message, taken.num_prompt_tokens);
   const bool complete = taken.end.has_value() && taken.end->ok();

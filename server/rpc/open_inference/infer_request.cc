@@ -7,7 +7,9 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "server/base/status_macros.h"
 #include "server/rpc/open_inference/sampling_parameters.h"
 #include "server/serving/request_errors.h"
@@ -132,6 +134,17 @@ absl::Duration TimeoutOf(const ModelInferRequest& request) {
   if (!timeout.ok() || timeout->value_or(0) == 0 || **timeout > kMax)
     return absl::InfiniteDuration();
   return absl::Microseconds(static_cast<int64_t>(**timeout));
+}
+
+std::string InferField(absl::string_view field) {
+  const absl::string_view whole = field;
+  if (field == "request_id") return "id";
+  if (field == "prompt") return "inputs.text_input";
+  if (absl::StartsWith(field, "structured")) return "sampling_parameters.structured_outputs";
+  if (absl::ConsumePrefix(&field, "sampling.") || absl::ConsumePrefix(&field, "compute.")) {
+    return absl::StrCat("sampling_parameters.", field);
+  }
+  return std::string(whole);
 }
 
 }  // namespace adamoe

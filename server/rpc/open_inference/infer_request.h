@@ -39,6 +39,10 @@ absl::Status ReadInferRequest(const inference::ModelInferRequest& request, const
 // ReadInferRequest refuses.
 absl::Duration TimeoutOf(const inference::ModelInferRequest& request);
 
+// `field` of v1::GenerateRequest as the client wrote it: "prompt" -> "inputs.text_input". Names
+// that are no such field stay as they are.
+std::string InferField(absl::string_view field);
+
 }  // namespace adamoe
 
 #endif  // ADAMOE_SERVER_RPC_OPEN_INFERENCE_INFER_REQUEST_H_

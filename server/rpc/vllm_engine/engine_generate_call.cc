@@ -15,6 +15,7 @@
 #include "server/rpc/grpc_codec.h"
 #include "server/rpc/vllm_engine/engine_answer.h"
 #include "server/serving/generation.h"
+#include "server/serving/request_errors.h"
 
 namespace adamoe {
 namespace {
@@ -167,7 +168,7 @@ class EngineGenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffe
       if (taken.end->ok() || (aborted_ && sample->answer.has_value())) {
         Send(sample->answer->Complete(taken.num_prompt_tokens));
       } else {
-        Fail(*taken.end);
+        Fail(WithFieldRenamed(*taken.end, EngineField));
       }
     }
   }

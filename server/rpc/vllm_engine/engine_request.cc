@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "server/base/status_macros.h"
 #include "server/serving/request_errors.h"
 
@@ -149,9 +150,22 @@ absl::Status ReadEngineRequest(const engine::GenerateRequest& request, uint32_t 
   RETURN_IF_ERROR(ReadLogprobs(params, generate, answer));
   RETURN_IF_ERROR(ReadInput(request, generate));
   answer->stream = request.stream();
-  answer->stops.assign(params.stop().begin(), params.stop().end());
   answer->stop_token_ids.assign(params.stop_token_ids().begin(), params.stop_token_ids().end());
   return absl::OkStatus();
+}
+
+std::string EngineField(absl::string_view field) {
+  const absl::string_view whole = field;
+  if (field == "prompt") return "text";
+  if (field == "logprobs") return "sampling_params.logprobs";
+  if (absl::ConsumePrefix(&field, "prompt_tokens")) {
+    absl::ConsumePrefix(&field, ".ids");
+    return absl::StrCat("tokenized.input_ids", field);
+  }
+  if (absl::ConsumePrefix(&field, "sampling.") || absl::ConsumePrefix(&field, "structured.")) {
+    return absl::StrCat("sampling_params.", field);
+  }
+  return std::string(whole);
 }
 
 }  // namespace adamoe

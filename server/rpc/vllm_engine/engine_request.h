@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace adamoe {
 
@@ -26,7 +27,6 @@ struct EngineAnswerOptions {
   uint32_t num_top_logprobs = 0;
   bool prompt_logprobs = false;
   uint32_t num_top_prompt_logprobs = 0;
-  std::vector<std::string> stops;
   std::vector<uint32_t> stop_token_ids;  // of the request, without the model's own
 };
 
@@ -37,6 +37,10 @@ uint32_t NumSamples(const vllm::grpc::engine::GenerateRequest& request);
 // names a field that asks for something that this server does not do.
 absl::Status ReadEngineRequest(const vllm::grpc::engine::GenerateRequest& request, uint32_t index,
                                v1::GenerateRequest* generate, EngineAnswerOptions* answer);
+
+// `field` of v1::GenerateRequest as the client wrote it: "prompt" -> "text". Names that are no such
+// field stay as they are.
+std::string EngineField(absl::string_view field);
 
 }  // namespace adamoe
 

@@ -45,12 +45,8 @@ TEST(ApiErrorTest, EveryStatusHasItsNumber) {
   }
 }
 
-TEST(ApiErrorTest, NamesTheFieldAsTheClientDoes) {
-  const ApiError error =
-      ToApiError(FieldError("sampling.top_p", "2 is not in (0, 1]"), [](absl::string_view field) {
-        EXPECT_EQ(field, "sampling.top_p");
-        return "top_p";
-      });
+TEST(ApiErrorTest, NamesTheField) {
+  const ApiError error = ToApiError(FieldError("top_p", "2 is not in (0, 1]"));
   EXPECT_EQ(error.status, 400);
   EXPECT_EQ(Inner(error)["param"], "top_p");
   EXPECT_EQ(Inner(error)["message"], "top_p: 2 is not in (0, 1]");

@@ -495,7 +495,12 @@ TEST(OpenInferenceTest, HostileRequestsAreRefusedByName) {
          (*r.mutable_parameters())["nonsense"].set_bool_param(true);
        },
        "parameters.nonsense: is not a parameter"},
-      {[](auto& r) { r.set_id(std::string(129, 'x')); }, "129 bytes, at most 128"},
+      {[](auto& r) { r.set_id(std::string(129, 'x')); }, "id: 129 bytes, at most 128"},
+      {[](auto& r) { r = MakeRequest("a", R"({"top_p": 2})"); },
+       "sampling_parameters.top_p: 2 is not in"},
+      {[](auto& r) { r = MakeRequest("a", R"({"max_experts_per_token": 0})"); },
+       "sampling_parameters.max_experts_per_token: 0"},
+      {[](auto& r) { r = MakeRequest(std::string(50000, 'a'), kSampling); }, "inputs.text_input: "},
   };
   Serving serving;
   const auto stub = MakeStub(serving);

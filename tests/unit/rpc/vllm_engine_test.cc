@@ -165,6 +165,11 @@ TEST(VllmEngineTest, SaysWhatItStoppedAt) {
   EXPECT_EQ(answer.complete.at(0).finish_reason(), "stop");
   EXPECT_EQ(answer.complete.at(0).matched_token_id(), ids[4]);
   EXPECT_EQ(answer.complete.at(0).output_ids().rbegin()[0], ids[4]);
+  request.mutable_sampling_params()->clear_stop_token_ids();
+  request.mutable_sampling_params()->add_stop("\1never\1");
+  const std::string text = serving.tokenizer().TokenBytes(static_cast<int32_t>(ids[4]));
+  request.mutable_sampling_params()->add_stop(text);
+  EXPECT_EQ(Ask(*MakeStub(serving), request).complete.at(0).matched_stop_str(), text);
 }
 
 TEST(VllmEngineTest, WithoutMaxTokensTheContextIsFilled) {
@@ -200,8 +205,9 @@ TEST(VllmEngineTest, WhatCannotBeDoneIsRefusedByName) {
   };
   const Case kCases[] = {
       {"", "input: one of tokenized and text must be set"},
-      {"tokenized {}", "no tokens, at least one is needed"},
-      {"tokenized { input_ids: 400 }", "token id 400 is not below vocab_size 400"},
+      {"tokenized {}", "tokenized.input_ids: no tokens, at least one is needed"},
+      {"tokenized { input_ids: 400 }", "tokenized.input_ids[0]: token id 400 is not below"},
+      {"text: 'a' sampling_params { choice {} }", "sampling_params.choice.choices: "},
       {"text: 'a' kv_transfer_params {}", "kv_transfer_params: KV transfer is not supported"},
       {"text: 'a' kv_transfer_params_json: '{}'", "kv_transfer_params_json"},
       {"text: 'a' mm_inputs {}", "mm_inputs: input beside text"},
@@ -210,13 +216,13 @@ TEST(VllmEngineTest, WhatCannotBeDoneIsRefusedByName) {
       {"text: 'a' data_parallel_rank: 1", "data_parallel_rank: 1: there is one rank"},
       {"text: 'a' sampling_params { n: 17 }", "sampling_params.n: 17 is not in [1, 16]"},
       {"text: 'a' sampling_params { logprobs: -1 }", "sampling_params.logprobs: -1"},
-      {"text: 'a' sampling_params { logprobs: 21 }", "logprobs: 21"},
+      {"text: 'a' sampling_params { logprobs: 21 }", "sampling_params.logprobs: 21"},
       {"text: 'a' sampling_params { prompt_logprobs: -1 }", "sampling_params.prompt_logprobs: -1"},
       {"text: 'a' sampling_params { truncate_prompt_tokens: 5 }", "truncate_prompt_tokens"},
       {"text: 'a' sampling_params { structural_tag: 'x' }", "sampling_params.structural_tag"},
       {"text: 'a' sampling_params { logit_bias { key: -1 value: 1 } }", "logit_bias[-1]"},
-      {"text: 'a' sampling_params { max_tokens: 0 }", "max_tokens: 0 is not in"},
-      {"text: 'a' sampling_params { top_p: 2 n: 3 }", "top_p: 2 is not in"},
+      {"text: 'a' sampling_params { max_tokens: 0 }", "sampling_params.max_tokens: 0 is not in"},
+      {"text: 'a' sampling_params { top_p: 2 n: 3 }", "sampling_params.top_p: 2 is not in"},
   };
   Serving serving;
   const auto stub = MakeStub(serving);
