@@ -13,9 +13,9 @@
 #include "server/base/status_macros.h"
 #include "server/rpc/grpc_codec.h"
 #include "server/serving/call_record.h"
+#include "server/serving/check_score.h"
 #include "server/serving/generation_output.h"
 #include "server/serving/logged_prompt.h"
-#include "server/serving/validation.h"
 
 namespace adamoe {
 namespace {

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "server/base/status_macros.h"
+#include "server/serving/check_generate.h"
 #include "server/serving/logged_prompt.h"
 #include "server/serving/request_errors.h"
-#include "server/serving/validation.h"
 
 namespace adamoe {
 namespace {

@@ -12,9 +12,9 @@
 #include "server/http/json_document.h"
 #include "server/http/openai_request.h"
 #include "server/http/request_parser.h"
+#include "server/serving/check_generate.h"
 #include "server/serving/request_errors.h"
 #include "server/serving/utf8.h"
-#include "server/serving/validation.h"
 #include "tests/fakes/tokenizer_file.h"
 
 namespace {

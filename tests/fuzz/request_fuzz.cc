@@ -7,8 +7,9 @@
 #include <cstdlib>
 #include <memory>
 
+#include "server/serving/check_generate.h"
+#include "server/serving/check_score.h"
 #include "server/serving/utf8.h"
-#include "server/serving/validation.h"
 #include "server/serving/wire_parser.h"
 #include "tests/fakes/tokenizer_file.h"
 

@@ -103,7 +103,7 @@ TEST_F(PageTest, LoadIsWhatGrpcTells) {
   busy.Send(HttpClient::PostText(
       "/v1/completions",
       R"({"prompt":"ab","ignore_eos":true,"max_tokens":3000,"stream":true,"n":2})"));
-  ASSERT_TRUE(busy.Await("data: "));
+  ASSERT_TRUE(Eventually([this] { return serving_.metrics().load().num_running == 2; }));
   serving_.gate().Close();
   ASSERT_TRUE(serving_.gate().AwaitHeld());
   const nlohmann::json load = client.Get("/load").Json();

@@ -1,5 +1,3 @@
-#include "server/serving/validation.h"
-
 #include <adamoe/v1/inference.pb.h>
 #include <gmock/gmock.h>
 #include <google/protobuf/text_format.h>
@@ -8,10 +6,13 @@
 
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "server/serving/check_generate.h"
+#include "server/serving/check_score.h"
 #include "tests/fakes/tokenizer_file.h"
 
 namespace adamoe {
@@ -24,9 +25,9 @@ constexpr int32_t kVocabSize = 300;
 constexpr int32_t kContext = 64;
 constexpr int32_t kBos = 1;
 
-class ValidationTest : public testing::Test {
+class RequestChecksTest : public testing::Test {
  protected:
-  ValidationTest() {
+  RequestChecksTest() {
     auto tokenizer = Tokenizer::Parse(ByteFallbackTokenizer(kVocabSize), "tokenizer.json");
     EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
     tokenizer_ = std::move(*tokenizer);
@@ -81,7 +82,7 @@ void ExpectFieldError(const absl::Status& status, const std::string& field,
   EXPECT_EQ(detail.field_violations(0).field(), field);
 }
 
-TEST_F(ValidationTest, DefaultsAreTheDocumentedOnes) {
+TEST_F(RequestChecksTest, DefaultsAreTheDocumentedOnes) {
   const auto checked = Generate("prompt_tokens { ids: [5, 6, 7] }");
   ASSERT_TRUE(checked.ok()) << checked.status();
   const Request& request = *checked->request;
@@ -98,7 +99,7 @@ TEST_F(ValidationTest, DefaultsAreTheDocumentedOnes) {
   EXPECT_FALSE(request.id.empty());
 }
 
-TEST_F(ValidationTest, MaxTokensIsAtMost256WhenUnset) {
+TEST_F(RequestChecksTest, MaxTokensIsAtMost256WhenUnset) {
   model_.max_context_tokens = 4096;
   const auto checked = Generate("prompt_tokens { ids: 5 }");
   ASSERT_TRUE(checked.ok());
@@ -112,7 +113,7 @@ TEST_F(ValidationTest, MaxTokensIsAtMost256WhenUnset) {
   EXPECT_EQ(both->request->sampling.max_tokens, 7);
 }
 
-TEST_F(ValidationTest, EveryFieldArrives) {
+TEST_F(RequestChecksTest, EveryFieldArrives) {
   const auto checked = Generate(R"(
     request_id: "mine" prompt_tokens { ids: 9 }
     sampling { max_tokens: 20 min_tokens: 3 temperature: 0 top_k: 40 top_p: 0.5 min_p: 0.25
@@ -144,14 +145,14 @@ TEST_F(ValidationTest, EveryFieldArrives) {
   EXPECT_TRUE(request.experts_per_layer);
 }
 
-TEST_F(ValidationTest, TextGetsBosAndTokensDoNot) {
+TEST_F(RequestChecksTest, TextGetsBosAndTokensDoNot) {
   const auto text = Generate("prompt: 'hi'");
   ASSERT_TRUE(text.ok());
   EXPECT_EQ(text->request->prompt, Encode("hi"));
   EXPECT_EQ(text->request->prompt.front(), kBos);
 }
 
-TEST_F(ValidationTest, RefusesWhatIsOutOfRange) {
+TEST_F(RequestChecksTest, RefusesWhatIsOutOfRange) {
   const std::string prompt = "prompt_tokens { ids: [5, 6, 7] } ";
   const struct {
     std::string request;
@@ -211,7 +212,7 @@ TEST_F(ValidationTest, RefusesWhatIsOutOfRange) {
   }
 }
 
-TEST_F(ValidationTest, TakesTheLimitsThemselves) {
+TEST_F(RequestChecksTest, TakesTheLimitsThemselves) {
   const std::string prompt = "prompt_tokens { ids: [5, 6, 7] } ";
   for (const std::string& request :
        {prompt + "sampling { max_tokens: 61 min_tokens: 61 temperature: 100 min_p: 1 top_p: 1 }",
@@ -225,7 +226,7 @@ TEST_F(ValidationTest, TakesTheLimitsThemselves) {
   }
 }
 
-TEST_F(ValidationTest, LogitBiasesAreLimitedInNumber) {
+TEST_F(RequestChecksTest, LogitBiasesAreLimitedInNumber) {
   model_.vocab_size = 5000;
   auto proto = Text<v1::GenerateRequest>("prompt_tokens { ids: 1 }");
   for (uint32_t id = 0; id < 1024; ++id) (*proto.mutable_sampling()->mutable_logit_bias())[id] = 1;
@@ -234,12 +235,12 @@ TEST_F(ValidationTest, LogitBiasesAreLimitedInNumber) {
   ExpectFieldError(Generate(proto).status(), "sampling.logit_bias", "1025 entries, at most 1024");
 }
 
-TEST_F(ValidationTest, TextThatTheModelHasNoTokenForIsRefused) {
+TEST_F(RequestChecksTest, TextThatTheModelHasNoTokenForIsRefused) {
   model_.vocab_size = 100;  // the tokenizer's is 300
   ExpectFieldError(Generate("prompt: 'z'").status(), "prompt", "is not below vocab_size 100");
 }
 
-TEST_F(ValidationTest, TextThatCannotFitIsNotTokenized) {
+TEST_F(RequestChecksTest, TextThatCannotFitIsNotTokenized) {
   model_.max_text_bytes = 50;
   EXPECT_TRUE(Generate("prompt: '" + std::string(50, 'e') + "'").ok());
   ExpectFieldError(Generate("prompt: '" + std::string(51, 'e') + "'").status(), "prompt",
@@ -253,13 +254,13 @@ TEST_F(ValidationTest, TextThatCannotFitIsNotTokenized) {
       "context", "51 bytes of text");
 }
 
-TEST_F(ValidationTest, ScoreRefusesToTokenizeAContextTooOften) {
+TEST_F(RequestChecksTest, ScoreRefusesToTokenizeAContextTooOften) {
   const std::string text = "continuations { text: '" + std::string(40000, 'e') + "' } ";
   ExpectFieldError(Score("context: 'a' " + Repeat(420, text)).status(), "continuations",
                    "at most 16777216");
 }
 
-TEST_F(ValidationTest, MadeIdsAndSeedsDiffer) {
+TEST_F(RequestChecksTest, MadeIdsAndSeedsDiffer) {
   std::set<std::string> ids;
   std::set<uint64_t> seeds;
   for (int i = 0; i < 100; ++i) {
@@ -272,7 +273,7 @@ TEST_F(ValidationTest, MadeIdsAndSeedsDiffer) {
   EXPECT_EQ(seeds.size(), 100);
 }
 
-TEST_F(ValidationTest, ScoreSplitsTextAsHarnessesDo) {
+TEST_F(RequestChecksTest, ScoreSplitsTextAsHarnessesDo) {
   const auto checked = Score(R"(
     context: "ab cd  " continuations { text: "ef" } continuations { text: " gh" }
     continuations { tokens { ids: [7, 8] } })");
@@ -289,14 +290,14 @@ TEST_F(ValidationTest, ScoreSplitsTextAsHarnessesDo) {
   EXPECT_THAT(checked->continuations[2], ElementsAre(7, 8));
 }
 
-TEST_F(ValidationTest, ScoreOfAnEmptyContextStandsOnBos) {
+TEST_F(RequestChecksTest, ScoreOfAnEmptyContextStandsOnBos) {
   const auto checked = Score("context: '' continuations { text: 'x' }");
   ASSERT_TRUE(checked.ok()) << checked.status();
   EXPECT_EQ(checked->context, Encode(""));
   EXPECT_EQ(checked->context.front(), kBos);
 }
 
-TEST_F(ValidationTest, ScoreRefusesWhatCannotBeScored) {
+TEST_F(RequestChecksTest, ScoreRefusesWhatCannotBeScored) {
   const std::string context = "context_tokens { ids: [5, 6] } ";
   const std::string one = "continuations { tokens { ids: 3 } } ";
   const struct {
@@ -328,7 +329,7 @@ TEST_F(ValidationTest, ScoreRefusesWhatCannotBeScored) {
   }
 }
 
-TEST_F(ValidationTest, ScoreTakesAWholeContextAndTheTokenAfterIt) {
+TEST_F(RequestChecksTest, ScoreTakesAWholeContextAndTheTokenAfterIt) {
   const std::string one = "continuations { tokens { ids: 3 } } ";
   EXPECT_TRUE(Score("context_tokens { ids: [5, 6] } continuations { tokens { " +
                     Repeat(63, "ids: 3 ") + "} }")
@@ -336,7 +337,7 @@ TEST_F(ValidationTest, ScoreTakesAWholeContextAndTheTokenAfterIt) {
   EXPECT_TRUE(Score("context_tokens { " + Repeat(64, "ids: 3 ") + "} " + one).ok());
 }
 
-TEST_F(ValidationTest, Structured) {
+TEST_F(RequestChecksTest, Structured) {
   const std::string prompt = "prompt: 'x' ";
   EXPECT_FALSE((*Generate(prompt)).request->structured.has_value());
   const auto regex = Generate(prompt + "structured { regex: 'a+' }");
