@@ -41,10 +41,10 @@ class Counted:
     duration: float = 0
 
     def check_latencies(self, first_token, duration, inter_token=None):
-        """Means as the client saw them: the server's and the way between, which is short on one machine."""
+        """Means as the client saw them: the server's and the way between, longer where the client waits for a core too."""
         pairs = [(first_token, self.first_token), (duration, self.duration)]
         for seen, counted in pairs + ([] if inter_token is None else [(inter_token, self.inter_token)]):
-            assert 0.8 * counted < seen < 3 * counted + 0.1, (self, first_token, duration, inter_token)
+            assert 0.8 * counted < seen < 3 * counted + 0.5, (self, first_token, duration, inter_token)
         assert first_token < duration
 
 

@@ -4,12 +4,12 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 
 import container
 import grpc
+import harness
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 USER = 65532
@@ -21,13 +21,12 @@ class Process:
     def __init__(self, root, mounts, program):
         for _, target in mounts:
             os.makedirs(f"{root}{target}", exist_ok=True)
-        self.errors = tempfile.TemporaryFile(mode="a+")
+        self.errors = harness.Output()
         command = container.command(root, USER, mounts, program)
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.errors.file)
 
     def log(self):
-        self.errors.seek(0)
-        return self.errors.read()
+        return self.errors.text()
 
     def terminate(self):
         """SIGTERM to the container's process 1, as a runtime sends it: not to unshare, which waits for it."""

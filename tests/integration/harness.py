@@ -54,11 +54,25 @@ def eventually(condition, what, timeout=20.0):
         time.sleep(0.02)
 
 
+class Output:
+    """What a process writes to `file`, read while it writes: the place where it goes on writing is the file's own."""
+
+    def __init__(self):
+        self.file = tempfile.TemporaryFile()
+
+    def text(self):
+        descriptor = self.file.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
+
+    def close(self):
+        self.file.close()
+
+
 class Server:
     """The server on free ports; stops, and checks how it ended, when the `with` block does."""
 
     def __init__(self, model, *flags):
-        self.errors = tempfile.TemporaryFile(mode="a+")  # appends, wherever log() reads
+        self.errors = Output()
         self.process = subprocess.Popen(
             [
                 SERVER,
@@ -70,7 +84,7 @@ class Server:
                 *flags,
             ],
             stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stderr=self.errors.file,
             text=True,
         )
         self.lines = []
@@ -95,8 +109,7 @@ class Server:
         self._ready.set()
 
     def log(self):
-        self.errors.seek(0)
-        return self.errors.read()
+        return self.errors.text()
 
     def client(self, **options):
         return Client(self.address, **options)

@@ -370,7 +370,7 @@ def test_many_streams_and_health_beside_them(server, model):
     url = http_url(server)
 
     def stream(results):
-        with connect(server, url) as client:  # the log is one file: it is not read by many at once
+        with connect(server, url) as client:
             chunks = list(client.completions.create(
                 model=model, prompt=PROMPT, stream=True, max_tokens=60, extra_body={"ignore_eos": True}
             ))
