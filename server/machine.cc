@@ -1,6 +1,7 @@
 #include "server/machine.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,6 +58,13 @@ int NumCores() {
 }
 
 int64_t AvailableMemoryBytes() { return std::min(MachineMemoryBytes(), ControlGroupBytes()); }
+
+void RaiseOpenFilesLimit() {
+  rlimit files;
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+}
 
 int64_t DefaultKvCacheTokens(const ModelConfig& config, int64_t element_bytes,
                              int64_t available_bytes) {

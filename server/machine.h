@@ -15,6 +15,10 @@ int NumCores();
 // group.
 int64_t AvailableMemoryBytes();
 
+// As many open files as the process may give itself: a connection is one, and the usual limit is
+// 1024. Leaves the limit as it is where it cannot be changed.
+void RaiseOpenFilesLimit();
+
 // Tokens of a KV cache for a model of `config`, whose elements take `element_bytes`: eight full
 // contexts, but no more than a quarter of `available_bytes` holds; one context, but no more than
 // half of it, where that is more. At least 1.

@@ -17,6 +17,7 @@
 #include "server/http/http_server.h"
 #include "server/loaded_model.h"
 #include "server/log/log.h"
+#include "server/machine.h"
 #include "server/metrics/exposer.h"
 #include "server/metrics/server_metrics.h"
 #include "server/queue/request_queue.h"
@@ -201,6 +202,7 @@ absl::Status Serve(const ServerFlags& flags, std::unique_ptr<ForkServer> fork_se
 
 absl::Status Run(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  RaiseOpenFilesLimit();
   const auto flags = ReadFlags(argc, argv);
   // While there is one thread.
   auto fork_server = ForkServer::Start();

@@ -1,11 +1,15 @@
 """Deadlines, cancellations, readers that vanish or do not read, a full queue, and the end of the server."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -258,6 +262,22 @@ def test_a_drain_sends_clients_elsewhere(models):
     lost = [code for code in codes if code != grpc.StatusCode.OK]
     assert len(lost) <= 1, codes
     assert set(lost) <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+
+
+def test_it_may_open_more_files_than_it_is_given_at_first(models):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server = harness.Server(models["small"], "--http_listen=127.0.0.1:0")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with server:
+        host, port = re.search(r"http at http://(\S+):(\d+)", server.log()).groups()
+        with contextlib.ExitStack() as open_ones:
+            for _ in range(400):
+                connection = open_ones.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_second_signal_ends_the_delay(models):

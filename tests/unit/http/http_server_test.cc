@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <memory>
@@ -435,7 +436,11 @@ TEST_F(HttpServerTest, ConnectionsAreBounded) {
 }
 
 TEST_F(HttpServerTest, HundredsOfStreamsAtOnce) {
-  constexpr int kNumStreams = 400;
+  constexpr int kNumStreams = 500;
+  rlimit files;  // two for each stream: both ends are here
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = files.rlim_max;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
   const std::string request =
       HttpClient::PostText(kCompletions, Completion(R"("stream":true,"n":1)"));
   serving_.gate().Close();
