@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "server/http/json_document.h"
 #include "server/log/json_text.h"
+#include "server/serving/request_errors.h"
 
 namespace adamoe {
 namespace {
@@ -61,17 +61,10 @@ const char* TypeOf(int status) {
   }
 }
 
-template <typename Detail>
-bool GetDetail(const absl::Status& status, Detail* detail) {
-  const auto payload =
-      status.GetPayload(absl::StrCat("type.googleapis.com/", detail->GetTypeName()));
-  return payload.has_value() && detail->ParseFromString(std::string(*payload));
-}
-
 // Whole seconds, at least one: Retry-After knows no others.
 int RetrySeconds(const absl::Status& status) {
   google::rpc::RetryInfo retry;
-  if (!GetDetail(status, &retry)) return kRetryAfterSeconds;
+  if (!ReadDetail(status, &retry)) return kRetryAfterSeconds;
   const auto& delay = retry.retry_delay();
   return static_cast<int>(
       std::clamp<int64_t>(delay.seconds() + (delay.nanos() > 0 ? 1 : 0), 1, 3600));
@@ -102,7 +95,7 @@ ApiError ToApiError(const absl::Status& status) {
   Json param = nullptr;
   Json code = nullptr;
   google::rpc::BadRequest bad;
-  if (GetDetail(status, &bad) && !bad.field_violations().empty()) {
+  if (ReadDetail(status, &bad) && !bad.field_violations().empty()) {
     param = bad.field_violations(0).field();
     if (param == "model") {
       number = 404;

@@ -46,8 +46,8 @@ class RpcServer {
   void StopServing();
 
   // Takes no more calls and connections, and tells the clients (GOAWAY), so that they go elsewhere
-  // while calls under way go on. gRPC ends a call that crosses the GOAWAY with
-  // CANCELLED. Does not block.
+  // while calls under way go on. gRPC ends a call that crosses the GOAWAY with CANCELLED. Does not
+  // block.
   void StopAccepting();
 
   // The same; then waits for the calls under way until `timeout` has passed, and cancels the rest.

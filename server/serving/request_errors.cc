@@ -36,14 +36,15 @@ absl::Status FieldError(absl::string_view field, const absl::Status& status) {
   return FieldError(field, status.message());
 }
 
+bool ReadDetail(const absl::Status& status, google::protobuf::Message* detail) {
+  const auto payload = status.GetPayload(UrlOf(*detail));
+  return payload.has_value() && detail->ParseFromString(std::string(*payload));
+}
+
 absl::Status WithFieldRenamed(const absl::Status& status,
                               absl::FunctionRef<std::string(absl::string_view field)> rename) {
   google::rpc::BadRequest detail;
-  const auto payload = status.GetPayload(UrlOf(detail));
-  if (!payload.has_value() || !detail.ParseFromString(std::string(*payload)) ||
-      detail.field_violations().empty()) {
-    return status;
-  }
+  if (!ReadDetail(status, &detail) || detail.field_violations().empty()) return status;
   const auto& violation = detail.field_violations(0);
   return FieldError(rename(violation.field()), violation.description());
 }

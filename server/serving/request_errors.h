@@ -3,6 +3,8 @@
 #ifndef ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_
 #define ADAMOE_SERVER_SERVING_REQUEST_ERRORS_H_
 
+#include <google/protobuf/message.h>
+
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -19,6 +21,9 @@ absl::Status FieldError(absl::string_view field, absl::string_view problem);
 // `status`, which came of `field`, as a FieldError where it is INVALID_ARGUMENT or OUT_OF_RANGE;
 // else as it is.
 absl::Status FieldError(absl::string_view field, const absl::Status& status);
+
+// Whether `status` has a detail of this type, which then fills *detail.
+bool ReadDetail(const absl::Status& status, google::protobuf::Message* detail);
 
 // The same with the name that a client of another protocol knows the field by. A status that is no
 // FieldError stays as it is.
