@@ -4,10 +4,7 @@ import json
 
 import programs
 import pytest
-
-REQUESTS = 40
-PROMPT_TOKENS = 64
-OUTPUT_TOKENS = 32
+from programs import OUTPUT_TOKENS, PROMPT_TOKENS, REQUESTS
 
 
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
@@ -15,7 +12,7 @@ def test_aiperf_reports_what_the_server_counted(server, tmp_path, endpoint):
     with programs.counted(server) as counted:
         programs.run(
             programs.DEPS / "clients" / "aiperf" / "bin" / "aiperf", "profile", "--model=demo_model",
-            f"--url={programs.http_url(server)}", f"--endpoint-type={endpoint}", "--streaming",
+            f"--url={server.http_url()}", f"--endpoint-type={endpoint}", "--streaming",
             f"--tokenizer={programs.DEMO}", "--use-server-token-count", f"--request-count={REQUESTS}", "--concurrency=4",
             f"--synthetic-input-tokens-mean={PROMPT_TOKENS}", f"--output-tokens-mean={OUTPUT_TOKENS}",
             "--extra-inputs=ignore_eos:true", "--server-metrics-formats=json", f"--artifact-dir={tmp_path}", folder=tmp_path,

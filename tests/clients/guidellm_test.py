@@ -4,10 +4,7 @@ import json
 
 import programs
 import pytest
-
-REQUESTS = 40
-PROMPT_TOKENS = 64
-OUTPUT_TOKENS = 32
+from programs import OUTPUT_TOKENS, PROMPT_TOKENS, REQUESTS
 
 
 @pytest.mark.parametrize("endpoint", ["/v1/completions", "/v1/chat/completions"])
@@ -15,7 +12,7 @@ def test_guidellm_reports_what_the_server_counted(server, tmp_path, endpoint):
     with programs.counted(server) as counted:
         programs.run(
             programs.DEPS / "clients" / "guidellm" / "bin" / "guidellm", "run",
-            f"--backend=kind=openai_http,target={programs.http_url(server)},request_format={endpoint}",
+            f"--backend=kind=openai_http,target={server.http_url()},request_format={endpoint}",
             "--profile=kind=concurrent,streams=4", f"--constraint=kind=max_requests,count={REQUESTS}",
             f"--tokenizer=kind=huggingface_auto,model={programs.DEMO}",
             f"--data=kind=synthetic_text,prompt_tokens={PROMPT_TOKENS},output_tokens={OUTPUT_TOKENS}",

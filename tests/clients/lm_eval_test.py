@@ -68,7 +68,7 @@ def evaluate(folder, url):
 
 def test_lm_eval_reports_what_the_server_does(server, tmp_path):
     with programs.counted(server) as counted:
-        results, samples = evaluate(tmp_path, programs.http_url(server))
+        results, samples = evaluate(tmp_path, server.http_url())
     assert counted.requests == sum(len(choices) for _, choices, _ in QUESTIONS) + len(QUESTIONS)
 
     num_right = 0

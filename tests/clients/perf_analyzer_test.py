@@ -4,9 +4,8 @@ import json
 import re
 
 import programs
+from programs import OUTPUT_TOKENS, REQUESTS
 
-REQUESTS = 40
-OUTPUT_TOKENS = 32
 PROMPTS = ["Once upon a time", "Lily went to the park and"]
 
 

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import re
 import subprocess
 
 import harness
@@ -13,9 +12,10 @@ import pytest
 DEPS = pathlib.Path(os.environ["ADAMOE_DEPS_DIR"])
 DEMO = harness.SOURCE / "deploy" / "demo_model"
 
-
-def http_url(server):
-    return re.search(r"http at (http://\S+)", server.log()).group(1)
+# What each load generator is asked to send.
+REQUESTS = 40
+PROMPT_TOKENS = 64
+OUTPUT_TOKENS = 32
 
 
 def run(program, *arguments, folder, timeout=300, **environment):

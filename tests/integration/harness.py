@@ -114,6 +114,9 @@ class Server:
     def client(self, **options):
         return Client(self.address, **options)
 
+    def http_url(self):
+        return re.search(r"http at (https?://[\w.:]+)", self.log()).group(1)
+
     def log_address(self, what):
         """HOST:PORT that the log says `what` is at."""
         return re.search(rf"{what} at (\S+:\d+)", self.log()).group(1)

@@ -21,14 +21,10 @@ PROMPT = "Once upon a time there was a little fox. "
 GREEDY = dict(temperature=0, max_tokens=24)
 
 
-def http_url(server):
-    return re.search(r"http at (https?://\S+)", server.log()).group(1)
-
-
 def connect(server, url=None):
     """OpenAI's client; no proxy of the environment, no retries."""
     return openai.OpenAI(
-        base_url=(url or http_url(server)) + "/v1", api_key="none", max_retries=0,
+        base_url=(url or server.http_url()) + "/v1", api_key="none", max_retries=0,
         http_client=httpx2.Client(trust_env=False, timeout=60),
     )
 
@@ -226,7 +222,7 @@ def test_errors_are_the_clients_exceptions(client, model):
 
 
 def test_the_tokenizer(server, over_grpc):
-    with httpx2.Client(base_url=http_url(server), trust_env=False) as http:
+    with httpx2.Client(base_url=server.http_url(), trust_env=False) as http:
         ids = http.post("/tokenize", json={"prompt": PROMPT}).json()
         assert ids["tokens"] == list(over_grpc.call("Tokenize", text=PROMPT).ids) and ids["count"] == len(ids["tokens"])
         assert http.post("/detokenize", json={"tokens": ids["tokens"]}).json()["prompt"] == PROMPT
@@ -242,7 +238,7 @@ def test_hostile_bodies_harm_nobody(server, client, model):
         b'{"prompt":[' + b"1," * 2000000 + b"1]}", b'{"prompt":"' + b"x" * 15000000 + b'"}',
         b'{"prompt":"x","logit_bias":{' + b",".join(b'"%d":1' % i for i in range(300000)) + b"}}",
     ]
-    with httpx2.Client(base_url=http_url(server), trust_env=False, timeout=60) as http:
+    with httpx2.Client(base_url=server.http_url(), trust_env=False, timeout=60) as http:
         for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
             for body in bodies:
                 if b"logit_bias" in body and "tokenize" in path:
@@ -265,7 +261,7 @@ def test_a_client_that_goes_away_frees_its_blocks(models):
         server.idle()
         assert server.metrics().get("requests_total", outcome="cancelled") == 1
         # One that waits for a whole answer, of which nothing is written.
-        host, port = http_url(server).removeprefix("http://").split(":")
+        host, port = server.http_url().removeprefix("http://").split(":")
         body = json.dumps({"prompt": [5, 6, 7], "max_tokens": 100000, "ignore_eos": True}).encode()
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(
@@ -279,7 +275,7 @@ def test_a_client_that_goes_away_frees_its_blocks(models):
 def test_sigterm_finishes_what_runs(models):
     flags = ["--http_listen=127.0.0.1:0", "--drain_delay=1s", "--drain_timeout=60s"]
     with harness.Server(models["long"], *flags) as server, connect(server) as client:
-        url = http_url(server)
+        url = server.http_url()
         results = []
 
         def run():
@@ -306,7 +302,7 @@ def test_tokens_and_tls(models, tmp_path):
     flags = ["--http_listen=127.0.0.1:0", f"--tls_cert_file={certificate}", f"--tls_key_file={key}",
              f"--auth_tokens_file={tokens}", "--log_format=json"]
     with harness.Server(models["small"], *flags) as server:
-        url = re.search(r"http at (https?://[\d.:]+)", server.log()).group(1)
+        url = server.http_url()
         assert url.startswith("https://")
 
         def call(token):
@@ -356,7 +352,7 @@ def test_client_certificates(models, tmp_path):
     flags = ["--http_listen=127.0.0.1:0", f"--tls_cert_file={certificate}", f"--tls_key_file={key}",
              f"--tls_client_ca_file={authority.file}"]
     with harness.Server(models["small"], *flags) as server:
-        url = http_url(server)
+        url = server.http_url()
         context = ssl.create_default_context(cafile=str(authority.file))
         with httpx2.Client(verify=context, trust_env=False) as http, pytest.raises(httpx2.TransportError):
             http.get(url + "/health")
@@ -367,7 +363,7 @@ def test_client_certificates(models, tmp_path):
 
 def test_many_streams_and_health_beside_them(server, model):
     """Health answers at once while the model is busy with all that it can run."""
-    url = http_url(server)
+    url = server.http_url()
 
     def stream(results):
         with connect(server, url) as client:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import random
-import re
 import resource
 import shutil
 import signal
@@ -272,7 +271,7 @@ def test_it_may_open_more_files_than_it_is_given_at_first(models):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with server:
-        host, port = re.search(r"http at http://(\S+):(\d+)", server.log()).groups()
+        host, port = server.http_url().removeprefix("http://").split(":")
         with contextlib.ExitStack() as open_ones:
             for _ in range(400):
                 connection = open_ones.enter_context(socket.create_connection((host, int(port)), timeout=10))

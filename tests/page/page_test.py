@@ -22,10 +22,6 @@ LAYERS, PICKS = 4, 3
 PICTURES = os.environ.get("PAGE_PICTURES")
 
 
-def http_url(server):
-    return re.search(r"http at (http://\S+)", server.log()).group(1)
-
-
 def ask(url, body=None, token=None):
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, headers=headers, data=None if body is None else json.dumps(body).encode())
@@ -138,7 +134,7 @@ class Page:
 
 @pytest.fixture
 def page(browser, server):
-    return Page(browser, http_url(server))
+    return Page(browser, server.http_url())
 
 
 def colour_of(page, experts, of=LAYERS * PICKS):
@@ -382,7 +378,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(browser, tmp_path):
     tokens = tmp_path / "tokens"
     tokens.write_text("a-secret-token\n")
     with harness.Server(DEMO, "--http_listen=127.0.0.1:0", f"--auth_tokens_file={tokens}") as server:
-        page = Page(browser, http_url(server))
+        page = Page(browser, server.http_url())
         harness.eventually(lambda: page.shown("token-form"), "a field for the token")
         assert not page.shown("disconnected")
         assert page.find("token").get_attribute("type") == "password"
@@ -403,7 +399,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_only(browser, tmp_path):
 def test_a_killed_server_is_noticed_and_one_that_is_back(browser):
     with pytest.raises(AssertionError, match="ended with -9"):
         with harness.Server(DEMO, "--http_listen=127.0.0.1:0") as server:
-            page = Page(browser, http_url(server))
+            page = Page(browser, server.http_url())
             page.start(tokens=900)
             harness.eventually(lambda: len(page.tokens()) > 5, "tokens")
             server.process.kill()
